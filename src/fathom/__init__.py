@@ -1,0 +1,33 @@
+"""Fathom: raw data to a trained, checked, explained and usable model.
+
+    import fathom
+    run = fathom.fit("people.csv", target="income", budget="5m")
+    run.predict("new.csv")
+
+Importing costs milliseconds; PyTorch is loaded by the first call that needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Run", "UserError", "fit", "load", "resume"]
+
+if TYPE_CHECKING:
+    from fathom.api import Run, fit, load, resume
+    from fathom.errors import UserError
+
+_HOMES = {"Run": "api", "fit": "api", "load": "api", "resume": "api", "UserError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fathom' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(f"fathom.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,243 @@
+"""What Python users call: `fit`, `load`, `resume`, and the `Run` they give back.
+
+The workflows (fit, predict, explain, report) meet only here and in the run folder; none of them knows another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fathom import recipe as recipes
+from fathom.errors import UserError
+from fathom.recipe import Recipe
+from fathom.run import RunFolder
+
+# Predictions that explaining takes of each row: repeats for a column, patches of a picture, words of a text.
+REPEATS, PATCHES, WORDS = 5, 100, 20
+LEAST_ROWS_TO_EXPLAIN = 20
+
+if TYPE_CHECKING:
+    from fathom.console import Console
+    from fathom.fitting import Outcome
+    from fathom.ship.predict import Model, Predictions
+
+
+class Run:
+    """A finished run: predict, evaluate, report. Everything is read from its folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._model: Model | None = None
+
+    def __repr__(self) -> str:
+        return f"Run('{self.folder.path}')"
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The verdict and every number of it, as metrics.json holds them."""
+        found: dict[str, Any] = self.folder.read_json("metrics.json")
+        return found
+
+    @property
+    def advised(self) -> str:
+        """Name of the candidate that the referee advises."""
+        return str(self.metrics["advised"])
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipes.load(self.folder.inside("recipe.yaml"))
+
+    @property
+    def model(self) -> Model:
+        """The run opened for prediction; loaded once."""
+        if self._model is None:
+            from fathom.ship.predict import Model
+
+            self._model = Model(self.folder)
+        return self._model
+
+    def predict(self, data: Any, *, candidate: str | None = None) -> Predictions:
+        """Predictions for a path, a folder, a frame, arrays, a dict (one row), a text or a picture.
+
+        `candidate` names another model of the run than the advised one.
+        """
+        return self.model.predict(data, candidate=candidate)
+
+    def predict_proba(self, data: Any, *, candidate: str | None = None) -> Any:
+        """Probabilities [N, C] in the order of the run's classes; for classification only."""
+        found = self.predict(data, candidate=candidate).probabilities
+        if found is None:
+            raise UserError(f"{self.path} predicts numbers: it has no probabilities. Use predict().")
+        return found
+
+    def evaluate(self, data: Any, *, candidate: str | None = None) -> dict[str, Any]:
+        """Measures with 95 % intervals on labelled data."""
+        return self.model.evaluate(data, candidate=candidate)
+
+    def report(self) -> Path:
+        """Write report.html again from the plain files of the run; the path comes back."""
+        from fathom import mistakes
+        from fathom.report.mistaken import Mistaken
+        from fathom.report.page import write
+
+        kept = [
+            entry | {"sure": float("nan") if entry["sure"] is None else entry["sure"]}
+            for entry in mistakes.read(self.folder)
+        ]
+        return write(self.path, examples=[Mistaken(**entry) for entry in kept])
+
+
+def fit(
+    data: Any = None,
+    *,
+    target: str | int | None = None,
+    budget: str | float | None = None,
+    test: str | Path | None = None,
+    task: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
+    quiet: bool = False,
+    **keys: Any,
+) -> Run:
+    """Raw data → a run: a trained, compared and explained model in a folder.
+
+    `data` is a path (table, folder or archive of class folders, IDX, .npz), the name of a sample ("digits"), a pandas
+    or polars frame, or arrays. `budget` is in seconds or written "5m". Further keys are the recipe's, with `__` for the
+    dot: `model__depth=14`, `train__epochs=20`. Raises `fathom.UserError` with the remedy for whatever is wrong.
+
+        run = fathom.fit("people.csv", target="income", budget="5m")
+    """
+    from fathom.console import Console
+
+    values = _values_of(recipe)
+    given: dict[str, Any] = {"target": target, "task": task, "seed": seed, "test": None if test is None else str(test)}
+    values |= {key: value for key, value in given.items() if value is not None}
+    if budget is not None:
+        values["budget"] = seconds(budget)
+    for key, value in {"group": group, "time": time}.items():
+        if value is not None:
+            values.setdefault("split", {})[key] = value
+    for key, value in keys.items():
+        recipes.put(values, key.replace("__", "."), value)
+    if isinstance(data, str | Path):
+        values["data"] = str(data)
+        data = None
+    return make(recipes.from_mapping(values), data, out=out, console=Console(quiet=quiet))
+
+
+def make(
+    recipe: Recipe,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    started: float | None = None,
+    folder: RunFolder | None = None,
+) -> Run:
+    """Run a recipe: fit, explain, report. `started` is when the command began, by time.monotonic."""
+    started = time.monotonic() if started is None else started
+    from fathom.compute import Budget
+    from fathom.console import Console
+    from fathom.fitting import fit as fit_run
+
+    if data is None and recipe.data is None:
+        raise UserError("Nothing to learn from was given. Type `fathom fit PATH`, or a sample: `fathom fit digits`.")
+    console = console or Console()
+    budget = Budget(recipe.budget, started)
+    outcome = fit_run(recipe, data, out=out, console=console, budget=budget, resume=folder)
+    run = Run(outcome.folder)
+    explain(run, outcome, seconds=min(10.0, budget.share(0.5)))
+    next_steps(run, console)
+    run.report()
+    return run
+
+
+def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
+    """What the advised model looked at, on test rows; added to metrics.json.
+
+    As many rows are used as the seconds allow, by what a prediction cost; their number goes into the recipe.
+    """
+    from fathom.explain.permutation import importance
+    from fathom.rooms import find
+
+    metrics, recipe, specs = run.metrics, run.recipe, run.model.spec["fields"]
+    if recipe.explain_rows is None:
+        kinds = [spec["kind"] for spec in specs.values()]
+        calls = REPEATS * len(kinds) + PATCHES * kinds.count("image") + WORDS * kinds.count("text")
+        affordable = seconds / (calls * metrics["test"][run.advised]["seconds_per_row"])
+        recipe.explain_rows = int(min(2_000, affordable))
+        run.folder.write_text("recipe.yaml", recipes.dump(recipe))
+    if recipe.explain_rows < LEAST_ROWS_TO_EXPLAIN:
+        return
+    found = importance(
+        run.model.candidate().predict,
+        outcome.test,
+        outcome.targets,
+        run.model.task,
+        find("measures", metrics["metric"]),
+        repeats=REPEATS,
+        rows=recipe.explain_rows,
+        seed=recipe.seed,
+        seconds=float("inf"),
+        columns=list(specs),
+        encode=lambda column, texts: find("fields", "text").encode(texts, specs[column])["tokens"],
+    )
+    run.folder.write_json("metrics.json", metrics | {"importance": found})
+
+
+def next_steps(run: Run, console: Console) -> None:
+    """The last lines of a run: where it is kept and what to type next."""
+    console.stage("Kept in", f"{run.path}")
+    console.more(f"next: fathom predict {run.path} NEW_DATA · fathom report {run.path}")
+    run.folder.write_text("log.txt", "\n".join(console.lines) + "\n")
+
+
+def load(path: str | Path) -> Run:
+    """Open a finished run. Raises UserError where there is none or where it is not finished."""
+    run = Run(RunFolder.open(path))
+    if not run.folder.is_finished:
+        raise UserError(f"The run {path} is not finished. Continue it with `fathom resume {path}`.")
+    return run
+
+
+def resume(path: str | Path, *, console: Console | None = None) -> Run:
+    """Continue a run that was stopped, from its last checkpoint. A finished run is opened as it is."""
+    folder = RunFolder.open(path)
+    if folder.is_finished:
+        return load(path)
+    recipe = recipes.load(folder.inside("recipe.yaml"))
+    if recipe.data is None:
+        raise UserError(f"{path} was fitted on data in memory, which is gone. Fit again with the same data and seed.")
+    return make(recipe, console=console, folder=folder)
+
+
+def seconds(budget: str | float) -> float:
+    """'90', '90s', '5m' or '1.5h' in seconds. Raises UserError for anything else and for nothing."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    text = str(budget).strip().lower().removesuffix("in").removesuffix("ec")
+    factor = units.get(text[-1:])
+    try:
+        found = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        raise UserError(f"The budget '{budget}' was not understood. Write seconds or 90s, 5m, 1.5h.") from None
+    if not found > 0:
+        raise UserError(f"The budget is {budget}; it must be more than 0, such as --budget 5m.")
+    return found
+
+
+def _values_of(recipe: str | Path | Mapping[str, Any] | Recipe | None) -> dict[str, Any]:
+    if recipe is None:
+        return {}
+    if isinstance(recipe, str | Path):
+        recipe = recipes.load(recipe)
+    return recipes.to_mapping(recipe) if isinstance(recipe, Recipe) else dict(recipe)

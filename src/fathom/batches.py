@@ -1,0 +1,136 @@
+"""From encoded examples to batches of tensors: everything decoded once and kept in memory, shuffled by seed and epoch.
+
+The order of epoch e depends only on the seed and e, so a training can be taken up again in the middle of an epoch.
+Batches of one input hold the tensor itself; batches of several hold a dict by input name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fathom.data import Examples, Ragged
+
+Inputs = Tensor | dict[str, Tensor]
+# Texts of like length are batched together: this many batches' worth of rows are sorted at a time.
+SORTED_BATCHES = 50
+
+
+class Batch(NamedTuple):
+    inputs: Inputs
+    targets: Tensor
+
+
+class Tensors:
+    """The rows of `Examples` as tensors on a device, and how to gather some of them."""
+
+    def __init__(self, examples: Examples, device: torch.device) -> None:
+        self.device = device
+        self.num_rows = len(examples)
+        self.about = examples.about
+        self.fixed: dict[str, Tensor] = {}
+        self.ragged: dict[str, tuple[Ragged, int]] = {}
+        for name, values in examples.inputs.items():
+            about = examples.about[name]
+            if isinstance(values, Ragged):
+                self.ragged[name] = (values, int(about["length"]))
+            else:
+                self.fixed[name] = _tensor(values, about["form"]).to(device)
+
+    def gather(self, rows: np.ndarray) -> Inputs:
+        index = torch.from_numpy(rows).to(self.device)
+        # index_select is several times quicker than indexing on CPU.
+        inputs = {name: values.index_select(0, index) for name, values in self.fixed.items()}
+        for name, (values, longest) in self.ragged.items():
+            inputs[name] = torch.from_numpy(values.padded(rows, longest).astype(np.int64)).to(self.device)
+        if "categories" in inputs:
+            inputs["categories"] = inputs["categories"].long()
+        return next(iter(inputs.values())) if len(inputs) == 1 else inputs
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray | None:
+        """Tokens in each row, over all texts; None where there is no text."""
+        if not self.ragged:
+            return None
+        return sum(np.minimum(np.diff(v.starts)[rows], longest) for v, longest in self.ragged.values())
+
+
+def _tensor(values: np.ndarray, form: str) -> Tensor:
+    if form == "pixels":  # [N, H, W, C] → [N, C, H, W]
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+class Batches:
+    """The training rows, epoch after epoch.
+
+    `augment(pixels, generator)` changes the pictures of a batch. A last batch of fewer than two rows is dropped, since
+    batch normalisation cannot use it; with `drop_last` any incomplete last batch is, unless it is the only one.
+    """
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        targets: Tensor,
+        rows: np.ndarray,
+        size: int,
+        *,
+        seed: int = 0,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        if len(rows) == 0:
+            raise ValueError("There are no rows to make batches from.")
+        self.tensors, self.targets, self.rows = tensors, targets, rows
+        self.size, self.seed, self.augment = min(size, len(rows)), seed, augment
+        whole, rest = divmod(len(rows), self.size)
+        keeps_rest = rest > 1 and not drop_last
+        self.per_epoch = whole + keeps_rest
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, without the first `skip`."""
+        order = self._order(np.random.default_rng([self.seed, number]))
+        generator = torch.Generator(device=self.tensors.device)
+        for index in range(skip, self.per_epoch):
+            rows = order[index * self.size : (index + 1) * self.size]
+            inputs = self.tensors.gather(rows)
+            if self.augment is not None:
+                generator.manual_seed(_mix(self.seed, number, index))
+                inputs = self._augmented(inputs, generator)
+            yield Batch(inputs, self.targets[torch.from_numpy(rows).to(self.targets.device)])
+
+    def _order(self, random: np.random.Generator) -> np.ndarray:
+        rows = random.permutation(self.rows)
+        lengths = self.tensors.lengths(rows)
+        if lengths is None:
+            return rows
+        # Sorted within chunks, then the batches shuffled: little padding, and still random enough.
+        chunk = self.size * SORTED_BATCHES
+        number = np.arange(len(rows)) // chunk
+        rows = rows[np.lexsort((lengths, number))]
+        whole = len(rows) // self.size * self.size
+        shuffled = random.permutation(rows[:whole].reshape(-1, self.size)).reshape(-1)
+        return np.concatenate([shuffled, rows[whole:]])
+
+    def _augmented(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        assert self.augment is not None
+        if isinstance(inputs, Tensor):
+            return self.augment(inputs, generator)
+        pictures = [name for name, about in self.tensors.about.items() if about["form"] == "pixels"]
+        return inputs | {name: self.augment(inputs[name], generator) for name in pictures}
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def in_order(tensors: Tensors, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, Inputs]]:
+    """Rows for prediction, each with its ids; texts are taken by length so that little is padded."""
+    lengths = tensors.lengths(rows)
+    order = rows if lengths is None else rows[np.argsort(lengths, kind="stable")]
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield chosen, tensors.gather(chosen)

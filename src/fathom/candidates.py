@@ -1,0 +1,122 @@
+"""The models that the referee compares: each is one member for every fold, and predicts their mean.
+
+With one fold that is a single model; with several, every row outside the test was once held out, so that all of them
+can be judged by, and none is wasted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fathom.data import Examples, Task
+from fathom.rooms import find
+from fathom.run import RunFolder
+
+
+class Predictor(Protocol):
+    """Anything that was fitted: a baseline or a network."""
+
+    def predict(self, examples: Examples) -> np.ndarray: ...
+
+
+class Fold(NamedTuple):
+    """Row ids that one member is trained on, and those it is judged by."""
+
+    train: np.ndarray
+    validate: np.ndarray
+
+
+@dataclass
+class Candidate:
+    """One of the models in the comparison."""
+
+    name: str
+    members: Sequence[Predictor]
+    about: str  # one line: "boosted trees, 212 trees of 31 leaves"
+    seconds: float = 0.0  # that fitting took
+    is_network: bool = False
+
+    def predict(self, examples: Examples) -> np.ndarray:
+        """Mean of the members' probabilities [N, C] or numbers [N]."""
+        return np.mean([member.predict(examples) for member in self.members], axis=0)
+
+    def held_out(self, examples: Examples, folds: Sequence[Fold]) -> np.ndarray:
+        """Predictions for the validation rows of all folds, in fold order, each by the member that did not see it."""
+        return np.concatenate(
+            [member.predict(examples.take(fold.validate)) for member, fold in zip(self.members, folds, strict=True)]
+        )
+
+
+def fit_baseline(
+    name: str,
+    examples: Examples,
+    targets: np.ndarray,
+    folds: Sequence[Fold],
+    task: Task,
+    folder: RunFolder,
+    *,
+    seed: int,
+    seconds: float | None,
+    options: Sequence[dict[str, Any]],
+) -> tuple[Candidate, list[dict[str, Any]]]:
+    """Fit one baseline on every fold, or read the folds that are in the folder already; with its resolved settings."""
+    part = find("baselines", name)
+    begun = time.monotonic()
+    members, settings = [], []
+    for number, fold in enumerate(folds):
+        place = folder.inside(f"baseline/{name}/{number}")
+        if not (place / "done.json").exists():
+            left = None if seconds is None else max(0.0, seconds - (time.monotonic() - begun)) / (len(folds) - number)
+            fitted = part.fit(
+                examples, targets, fold.train, fold.validate, task, seed=seed + number, seconds=left, **options[number]
+            )
+            place.mkdir(parents=True, exist_ok=True)
+            fitted.save(place)
+            folder.write_json(
+                f"baseline/{name}/{number}/done.json", {"about": fitted.describe(), "settings": fitted.settings}
+            )
+        # Read back rather than kept: what is judged is what will be used.
+        members.append(part.load(place))
+        settings.append(json.loads((place / "done.json").read_text())["settings"])
+    return Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings
+
+
+def load_baseline(folder: RunFolder, name: str) -> Candidate:
+    """A baseline of a finished run."""
+    part = find("baselines", name)
+    places = sorted((p.parent for p in folder.inside(f"baseline/{name}").glob("*/done.json")), key=_number)
+    members = [part.load(place) for place in places]
+    return Candidate(name, members, members[0].describe())
+
+
+def _number(place: Path) -> int:
+    return int(place.name)
+
+
+@dataclass
+class Ensemble:
+    """A weighted mean of candidates. It costs what its members cost together."""
+
+    candidates: Sequence[Candidate]
+    weights: Sequence[float]
+
+    def predict(self, examples: Examples) -> np.ndarray:
+        return sum(w * c.predict(examples) for c, w in zip(self.candidates, self.weights, strict=True))  # type: ignore[return-value]
+
+
+def seconds_per_row(predictor: Predictor, examples: Examples, *, rows: int = 256) -> float:
+    """Wall-clock seconds that a prediction takes for each row, in a batch of `rows`: the best of three."""
+    some = examples.take(np.arange(min(rows, len(examples))))
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        predictor.predict(some)
+        times.append(time.perf_counter() - begun)
+    return min(times) / max(len(some), 1)

@@ -1,0 +1,241 @@
+"""The command `fathom`. A user's mistake ends with one message and exit code 2, never with a traceback.
+
+PyTorch is not imported here: `fathom --help`, `fathom runs` and every refusal of a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fathom import __version__
+from fathom.errors import UserError
+
+EXAMPLES = """examples:
+  fathom fit digits                                a built-in sample
+  fathom fit people.csv --target income            a table
+  fathom fit photos/ --budget 5m                   a folder of class folders
+  fathom fit people.csv --target income model=mlp model.width=128 train.epochs=20
+  fathom predict runs/people-1 new.csv --to predictions.csv
+  fathom report runs/people-1
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument errors in the words of our other errors."""
+
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}. Type `{self.prog} --help`.")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code comes back."""
+    started = time.monotonic()
+    try:
+        given, rest = _parser().parse_known_args(words)
+        given.settings = _settings(given, rest)
+        command: Callable[[argparse.Namespace, float], int] = given.run
+        return command(given, started)
+    except UserError as error:
+        print(f"fathom: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nfathom: stopped. Runs that had begun training can be continued with `fathom resume RUN`.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="fathom",
+        description="Raw data to a trained, checked, explained and usable model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fathom {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    _add_fit(commands)
+    _add_predict(commands)
+    evaluate = _command(commands, "evaluate", "measures with intervals on labelled data", _evaluate)
+    evaluate.add_argument("folder", metavar="RUN", help="a run folder")
+    evaluate.add_argument("data", metavar="DATA", help="labelled data of the same kind")
+    evaluate.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    report = _command(commands, "report", "write the run's report page again", _report)
+    report.add_argument("folder", metavar="RUN", help="a run folder")
+    resume = _command(commands, "resume", "continue a run that was stopped", _resume)
+    resume.add_argument("folder", metavar="RUN", help="a run folder")
+    runs = _command(commands, "runs", "list runs, or compare some of them", _runs)
+    runs.add_argument("folders", metavar="RUN", nargs="*", help="run folders to compare; none for every run")
+    runs.add_argument("--in", dest="where", default="runs", metavar="FOLDER", help="where the runs are (runs/)")
+    runs.add_argument("--json", action="store_true", help="print JSON")
+    models = _command(commands, "models", "list the models and baselines with their options", _models)
+    models.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace, float], int]) -> Parser:
+    parser: Parser = commands.add_parser(
+        name, allow_abbrev=False, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _settings(given: argparse.Namespace, rest: list[str]) -> list[str]:
+    """The key=value words of `fit`, wherever they stand; any other word is refused."""
+    settings = [word for word in rest if "=" in word and not word.startswith("-")]
+    other = [word for word in rest if word not in settings]
+    if other or (settings and given.command != "fit"):
+        raise UserError(f"'{(other or settings)[0]}' was not understood. Type `fathom {given.command} --help`.")
+    return settings
+
+
+def _add_fit(commands: Any) -> None:
+    fit = _command(commands, "fit", "make a model from raw data", _fit)
+    fit.usage = "fathom fit DATA [options] [key=value …]"
+    fit.epilog = "Any key of the recipe can be set as key=value: model=mlp model.width=128 train.epochs=20."
+    fit.add_argument(
+        "data", nargs="?", metavar="DATA", help="table, folder, archive, .npz, IDX files, or a sample's name"
+    )
+    fit.add_argument("--target", metavar="COLUMN", help="what to predict: a column's name, or its number from 1")
+    fit.add_argument("--task", choices=("classify", "regress"), help="instead of the task guessed from the target")
+    fit.add_argument("--test", metavar="DATA", help="a separate test set")
+    fit.add_argument("--budget", metavar="TIME", help="for the whole command: 90, 90s, 5m, 1.5h")
+    fit.add_argument("--group", metavar="COLUMN", help="rows of one group stay on one side of the split")
+    fit.add_argument("--time", metavar="COLUMN", help="split by time: the future is the test")
+    fit.add_argument("--treat-as", metavar="COLUMN=KIND", action="append", default=[], help="override a column's kind")
+    fit.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out")
+    fit.add_argument("--metric", metavar="NAME", help="the measure that decides")
+    fit.add_argument("--seed", type=int, help="of everything random (0)")
+    fit.add_argument("--out", metavar="FOLDER", help="the run folder to make (runs/NAME-N)")
+    fit.add_argument("--recipe", metavar="FILE", help="a recipe in YAML, such as another run's recipe.yaml")
+    fit.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _command(commands, "predict", "predict with a finished run", _predict)
+    predict.add_argument("folder", metavar="RUN", help="a run folder")
+    predict.add_argument("data", metavar="DATA", help="a file, a folder, a picture, a text, or a row as JSON")
+    predict.add_argument("--to", metavar="FILE", help="write a .csv or .parquet file instead of printing")
+    predict.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
+
+
+def _fit(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom import recipe as recipes
+    from fathom.console import Console
+
+    if given.data is not None and "=" in given.data and not Path(given.data).exists():
+        given.settings.insert(0, given.data)
+        given.data = None
+    values = recipes.to_mapping(recipes.load(given.recipe)) if given.recipe else {}
+    for key in ("data", "target", "task", "test", "metric", "seed"):
+        if getattr(given, key) is not None:
+            values[key] = getattr(given, key)
+    if given.budget is not None:
+        values["budget"] = api.seconds(given.budget)
+    for key in ("group", "time"):
+        if getattr(given, key) is not None:
+            recipes.put(values, f"split.{key}", getattr(given, key))
+    if given.drop:
+        values["drop"] = [*(values.get("drop") or []), *given.drop]
+    for text in given.treat_as:
+        column, equals, kind = text.rpartition("=")
+        if not equals:
+            raise UserError(f"--treat-as {text} was not understood. Expected COLUMN=KIND, such as zip=category.")
+        values["treat_as"] = {**(values.get("treat_as") or {}), column: kind}
+    recipe = recipes.from_mapping(recipes.override(values, given.settings))
+    api.make(recipe, out=given.out, console=Console(quiet=given.quiet), started=started)
+    return 0
+
+
+def _predict(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+
+    run = api.load(given.folder)
+    predictions = run.predict(_value(given.data), candidate=given.candidate)
+    for note in predictions.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if given.to:
+        path = predictions.write(given.to)
+        print(f"{len(predictions):,} predictions by {predictions.candidate} in {path}")
+        return 0
+    names = list(predictions.columns)
+    print("\t".join(names))
+    for row in zip(*predictions.columns.values(), strict=True):
+        print("\t".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in row))
+    return 0
+
+
+def _value(text: str) -> Any:
+    """A row written as JSON becomes a dict; everything else is a path or a text."""
+    if text.lstrip().startswith(("{", "[")) and not Path(text).exists():
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f'The row is not valid JSON: {error}. Expected {{"column": value, …}}.') from None
+    return text
+
+
+def _evaluate(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom.rooms import find
+    from fathom.show import shown, shown_interval
+
+    found = api.load(given.folder).evaluate(given.data, candidate=given.candidate)
+    if given.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    left_out = f", {found['left_out']:,} without a known target left out" if found["left_out"] else ""
+    print(f"{found['rows']:,} rows{left_out}")
+    for name, value in found["measures"].items():
+        measure = find("measures", name)
+        print(
+            f"{measure.LABEL:<28} {shown(measure, value['value']):>12}   {shown_interval(measure, value['interval'])}"
+        )
+    return 0
+
+
+def _report(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+
+    print(api.load(given.folder).report())
+    return 0
+
+
+def _resume(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom.console import Console
+
+    run = api.resume(given.folder, console=Console())
+    print(f"finished: {run.path}")
+    return 0
+
+
+def _runs(given: argparse.Namespace, started: float) -> int:
+    from fathom.compare import compare, table
+    from fathom.run import RunFolder, every_run
+
+    folders = [RunFolder.open(path) for path in given.folders] or list(every_run(given.where))
+    found = compare(folders)
+    print(json.dumps(found, indent=1) if given.json else table(found, where=given.where))
+    return 0
+
+
+def _models(given: argparse.Namespace, started: float) -> int:
+    from fathom.compare import parts, parts_table
+
+    found = parts()
+    print(json.dumps(found, indent=1) if given.json else parts_table(found))
+    return 0

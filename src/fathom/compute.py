@@ -1,0 +1,119 @@
+"""What hardware there is: device, threads, precision, and the time that is left.
+
+Precision is chosen by a short measurement: bf16 halves the time of a step on one processor and makes it four times
+longer on another of the same year.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" takes a CUDA device, then Apple's, then the CPU."""
+    if name != "auto":
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"'{name}' is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"Device '{name}' was asked for, but PyTorch sees no CUDA device here. Use device=cpu.")
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    torch.set_num_threads(count)
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """The context that each forward pass runs in."""
+    if precision == "fp32":
+        return nullcontext
+    if precision == "bf16":
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    raise ValueError(f"'{precision}' is not a precision. Use {' or '.join(PRECISIONS)}.")
+
+
+def seconds_per_call(
+    call: Callable[[], Any], device: torch.device, *, at_least: int = 2, seconds: float = 0.5
+) -> float:
+    """Median seconds of a call, after one that is not counted (it packs weights and chooses kernels)."""
+    call()
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < at_least or (time.perf_counter() - begun < seconds and len(times) < 20):
+        _wait(device)
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+class PrecisionChoice(NamedTuple):
+    precision: str
+    why: str
+    seconds: dict[str, float]  # of one call, for each precision tried
+
+
+def choose_precision(
+    call: Callable[[Callable[[], AbstractContextManager[Any]]], Any], device: torch.device
+) -> PrecisionChoice:
+    """Time a training step in fp32 and in bf16; bf16 must be a tenth faster to be worth its coarser numbers.
+
+    `call(context)` runs one forward and backward pass with `context()` around the forward pass.
+    """
+    seconds = {
+        precision: seconds_per_call(lambda p=precision: call(autocast(device, p)), device)  # type: ignore[misc]
+        for precision in PRECISIONS
+    }
+    ratio = seconds["fp32"] / seconds["bf16"]
+    chosen = "bf16" if ratio > 1.1 else "fp32"
+    why = f"a step takes {1e3 * seconds['fp32']:.1f} ms in fp32, {1e3 * seconds['bf16']:.1f} ms in bf16"
+    return PrecisionChoice(chosen, why, seconds)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Budget:
+    """A promise about wall-clock seconds, counted from `started` (a reading of time.monotonic)."""
+
+    def __init__(self, seconds: float | None, started: float | None = None) -> None:
+        self.seconds = seconds
+        self.started = time.monotonic() if started is None else started
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        return float("inf") if self.seconds is None else self.seconds - self.spent
+
+    def share(self, part: float, *, reserve: float = 0.0) -> float:
+        """Seconds that a part of what is left comes to, after `reserve` seconds are put aside; never negative."""
+        return max(0.0, (self.left - reserve) * part)

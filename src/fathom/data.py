@@ -1,0 +1,204 @@
+"""The values that pass between rooms: a table of raw columns, and the encoded examples made from it.
+
+A leaf: NumPy and the standard library only. Sources make a `Table`; fields turn its columns into the forms of
+`Examples`; baselines and models read only `Examples`.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+TaskKind = Literal["classify", "regress"]
+PARTS = ("train", "validate", "test")
+
+
+class LeftOut(NamedTuple):
+    """One thing that was found and not used."""
+
+    where: str  # "people.csv:212" or "photos/rose/17.jpg"
+    why: str  # "9 values where 12 were expected"
+
+
+class Guess(NamedTuple):
+    """What a field says of a column: how sure it is that the column is its own, and why."""
+
+    sure: float  # 0 to 1
+    why: str  # "41 distinct words in 48,842 rows"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file somewhere on disk, or a member of a .zip or .tar archive. Read only when somebody looks."""
+
+    path: str
+    archive: str = ""  # path of the archive, empty for a plain file
+
+    def read(self) -> bytes:
+        if not self.archive:
+            return Path(self.path).read_bytes()
+        archive = _open_archive(self.archive)
+        if isinstance(archive, zipfile.ZipFile):
+            return archive.read(self.path)
+        member = archive.extractfile(self.path)
+        if member is None:
+            raise FileNotFoundError(f"{self.path} in {self.archive} is not a file.")
+        return member.read()
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.path}" if self.archive else self.path
+
+
+@lru_cache(maxsize=4)
+def _open_archive(path: str) -> zipfile.ZipFile | tarfile.TarFile:
+    return zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each row comes from, so that a message can name file and line."""
+
+    files: tuple[str, ...]
+    file: np.ndarray  # int32 [N], index into files
+    line: np.ndarray  # int64 [N], first line of the row counted from 1; 0 where a row is a whole file
+
+    def __getitem__(self, row: int | np.integer[Any]) -> str:
+        name, line = self.files[self.file[row]], int(self.line[row])
+        return f"{name}:{line}" if line else name
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def take(self, rows: np.ndarray) -> Places:
+        return Places(self.files, self.file[rows], self.line[rows])
+
+    @classmethod
+    def of_rows(cls, name: str, lines: np.ndarray | int) -> Places:
+        """Rows of one file; `lines` are their line numbers, or how many rows there are (then row 1, 2, …)."""
+        numbers = np.arange(1, lines + 1) if isinstance(lines, int) else np.asarray(lines)
+        return cls((name,), np.zeros(len(numbers), np.int32), numbers.astype(np.int64))
+
+    @classmethod
+    def of_files(cls, names: Iterable[str]) -> Places:
+        """One row for each file."""
+        files = tuple(names)
+        return cls(files, np.arange(len(files), dtype=np.int32), np.zeros(len(files), np.int64))
+
+    @classmethod
+    def join(cls, several: Iterable[Places]) -> Places:
+        files: list[str] = []
+        indices, lines = [], []
+        for places in several:
+            indices.append(places.file + len(files))
+            lines.append(places.line)
+            files.extend(places.files)
+        return cls(tuple(files), np.concatenate(indices).astype(np.int32), np.concatenate(lines))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw data as columns of equal length, whatever it was on disk.
+
+    A column is one of: an object array of `str` (None where the cell is empty), a numeric or bool array (NaN where
+    missing), a datetime64 array, an object array of `File`, or uint8 pictures [N, height, width(, channels)].
+    """
+
+    name: str  # short, fit for a folder name: "adult"
+    columns: dict[str, np.ndarray]
+    places: Places
+    summary: str  # "4,317 images in 5 classes (one folder per class)"
+    target: str | None = None  # where the source itself knows it: the class folders
+    parts: np.ndarray | None = (
+        None  # object [N] of "train", "validate", "test" where the data comes with official parts
+    )
+    notes: tuple[str, ...] = ()  # what was found out: "delimiter ';', decimal comma, no header"
+    left_out: tuple[LeftOut, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)  # with which further data opens the same way
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, rows: np.ndarray) -> Table:
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            places=self.places.take(rows),
+            parts=None if self.parts is None else self.parts[rows],
+        )
+
+
+class Ragged(NamedTuple):
+    """Rows of different lengths in one flat array: row i is values[starts[i]:starts[i + 1]]."""
+
+    values: np.ndarray  # [total]
+    starts: np.ndarray  # int64 [N + 1]
+
+    def take(self, rows: np.ndarray) -> Ragged:
+        lengths = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        # Position of every kept value: its row's old start plus its place within the row.
+        positions = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.starts[rows], lengths)
+        return Ragged(self.values[positions], starts)
+
+    def padded(self, rows: np.ndarray, longest: int, pad: int = 0) -> np.ndarray:
+        """The rows as one array [len(rows), width], cut at `longest` and filled up with `pad`."""
+        lengths = np.minimum(np.diff(self.starts)[rows], longest)
+        width = max(1, int(lengths.max(initial=0)))
+        inside = np.arange(width) < lengths[:, None]
+        positions = np.where(inside, self.starts[rows][:, None] + np.arange(width), 0)
+        return np.where(inside, self.values[positions] if len(self.values) else pad, pad)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded rows, ready for baselines and batches. Every array has one entry per row.
+
+    `inputs` holds "numbers" (float32 [N, F], NaN where missing), "categories" (int32 [N, G], 0 for missing or unseen),
+    and under their column's name pictures (uint8 [N, H, W, C]) and texts (`Ragged` token ids).
+    `about` describes each input to whoever builds a model on it: {"form": "numbers" | "categories" | "tokens" |
+    "pixels", …}; it is a JSON value and is kept in the run folder.
+    """
+
+    inputs: dict[str, np.ndarray | Ragged]
+    about: dict[str, dict[str, Any]]
+    words: dict[str, np.ndarray] = field(default_factory=dict)  # column → object [N] of str, for bag-of-words models
+    num_rows: int = 0
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def take(self, rows: np.ndarray) -> Examples:
+        inputs = {n: v.take(rows) if isinstance(v, Ragged) else v[rows] for n, v in self.inputs.items()}
+        return replace(self, inputs=inputs, words={n: w[rows] for n, w in self.words.items()}, num_rows=len(rows))
+
+    def of_form(self, form: str) -> list[str]:
+        """Names of the inputs of one form, in order."""
+        return [name for name, about in self.about.items() if about["form"] == form]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be predicted. Targets are int64 class indices [N] or float64 numbers [N]."""
+
+    kind: TaskKind
+    target: str
+    classes: tuple[str, ...] = ()  # for classify, in index order
+    why: str = ""
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.classes) if self.kind == "classify" else 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "target": self.target, "classes": list(self.classes), "why": self.why}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Task:
+        return cls(value["kind"], value["target"], tuple(value["classes"]), value["why"])

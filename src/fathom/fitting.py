@@ -1,0 +1,107 @@
+"""Raw data → run folder: the whole story on one page, one statement for each stage.
+
+    read → prepare → split → encode → baselines → plan → networks → referee → keep
+
+Everything a stage decides goes into the recipe with its reason; the saved recipe repeats the run to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fathom.compute import Budget, num_cores, pick_device, set_threads
+from fathom.console import Console
+from fathom.contest import Contest, fit_baselines, fit_networks
+from fathom.data import Examples, Table
+from fathom.divide import divide
+from fathom.encode import encode, fit_fields
+from fathom.errors import UserError
+from fathom.keep import begin_folder, keep_result
+from fathom.plan import default_budget, plan
+from fathom.prepare import prepare, read
+from fathom.recipe import Recipe
+from fathom.rooms import check_options, find
+from fathom.run import RunFolder, free_path, refuse_existing
+from fathom.task import chosen_metric, target_spec
+
+
+def fit(
+    recipe: Recipe,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    budget: Budget | None = None,
+    resume: RunFolder | None = None,
+) -> Outcome:
+    """Make a run. `data` may be anything a source opens; without it the recipe's own path is read.
+
+    Raises UserError, before anything is written, for whatever is wrong with the data or the recipe.
+    """
+    console = console or Console()
+    recipe = copy.deepcopy(recipe)
+    if out is not None and resume is None:
+        refuse_existing(out)
+    _check_parts(recipe)
+    table = read(recipe, recipe.data if data is None else data)
+    console.stage("Reading", f"{_shown(recipe, table)} → {table.summary}")
+    for note in table.notes:
+        console.more(note)
+    budget = budget or Budget(recipe.budget)
+    if budget.seconds is None and not recipe.resolved:
+        budget.seconds = default_budget(recipe, table)
+    _set_up_compute(recipe)
+    prepared = prepare(table, recipe, console.stage)
+    recipe.metric = chosen_metric(prepared.task, recipe)
+    divided = divide(prepared, recipe, console.stage)
+    specs = fit_fields(prepared.table, prepared.kinds, prepared.whys, divided.fitting)
+    contest = Contest(
+        recipe=recipe,
+        task=prepared.task,
+        targets=prepared.targets,
+        target=target_spec(prepared.task, prepared.targets[divided.fitting]),
+        examples=encode(prepared.table, specs),
+        divided=divided,
+        budget=budget,
+        console=console,
+        folder=resume or RunFolder.create(out or free_path(table.name)),
+    )
+    begin_folder(contest, table, prepared, specs)
+    baselines = fit_baselines(contest)
+    plan(contest)
+    networks = fit_networks(contest)
+    keep_result(contest, prepared, [*baselines, *networks])
+    return Outcome(contest.folder, contest.examples.take(divided.test), prepared.targets[divided.test])
+
+
+class Outcome(NamedTuple):
+    """The run folder, and the encoded test rows for whoever explains the model."""
+
+    folder: RunFolder
+    test: Examples
+    targets: np.ndarray
+
+
+def _shown(recipe: Recipe, table: Table) -> str:
+    return recipe.data or table.name
+
+
+def _set_up_compute(recipe: Recipe) -> None:
+    pick_device(recipe.device)  # refused now rather than after the baselines
+    set_threads(recipe.threads or num_cores())
+
+
+def _check_parts(recipe: Recipe) -> None:
+    """Names of models and baselines and their options are refused now rather than after the baselines."""
+    if recipe.model.name not in (None, "none"):
+        part = find("models", str(recipe.model.name))
+        check_options(part.build, recipe.model.options, f"model {recipe.model.name}")
+    elif recipe.model.options:
+        raise UserError("Options of a model were given without its name. Add model=NAME; `fathom models` lists them.")
+    for name, options in (recipe.baselines or {}).items():
+        for one in options if isinstance(options, list) else [options or {}]:
+            check_options(find("baselines", name).fit, one, f"baseline {name}")

@@ -1,0 +1,207 @@
+"""Judge the candidates and write what a run leaves behind: verdict, predictions, spec, split, environment."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from fathom import mistakes, referee, rooms
+from fathom.candidates import Candidate, seconds_per_row
+from fathom.contest import Contest
+from fathom.data import PARTS, Table
+from fathom.decision import Candidate as Contender
+from fathom.encode import Specs
+from fathom.ensemble import average
+from fathom.evaluate import interval
+from fathom.prepare import Prepared
+from fathom.show import shown, shown_interval
+
+SPEC_VERSION = 1
+# Simpler models win ties: baselines have ranks of their own below this.
+NETWORK_RANK = 10
+LIBRARIES = ("torch", "numpy", "scikit-learn", "lightgbm", "pyarrow", "tokenizers", "safetensors", "pillow")
+
+
+def begin_folder(contest: Contest, table: Table, prepared: Prepared, specs: Specs) -> None:
+    """What is known before training: the spec, the split, what was left out, the machine."""
+    folder, divided = contest.folder, contest.divided
+    folder.write_json("spec.json", spec_of(contest, table, specs))
+    folder.write_table("split.parquet", _split_columns(contest, prepared))
+    left_out = [*prepared.left_out, *divided.left_out]
+    folder.write_rows("left_out.csv", ("where", "why"), left_out)
+    folder.write_json("environment.json", environment())
+    folder.write_json("findings.json", prepared.findings)
+    contest.save_recipe()
+
+
+def spec_of(contest: Contest, table: Table, specs: Specs) -> dict[str, Any]:
+    """Everything that is needed to read new data as the training data was read."""
+    return {
+        "version": SPEC_VERSION,
+        "name": table.name,
+        "task": contest.task.to_json(),
+        "target": contest.target,
+        "order": list(table.columns),
+        "options": dict(table.options),
+        "fields": specs,
+    }
+
+
+def _split_columns(contest: Contest, prepared: Prepared) -> dict[str, Any]:
+    divided = contest.divided
+    part = np.full(len(prepared.table), -1, np.int8)
+    fold = np.full(len(prepared.table), -1, np.int16)
+    for number, one in enumerate(divided.folds):
+        part[one.train] = np.where(part[one.train] < 0, 0, part[one.train])
+        fold[one.validate] = number
+        part[one.validate] = 1
+    part[divided.test] = 2
+    used = np.flatnonzero(part >= 0)
+    places = prepared.table.places
+    return {
+        "row": used,
+        "place": [places[row] for row in used],
+        "part": [PARTS[number] for number in part[used]],
+        "fold": fold[used],
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without names of people or hosts."""
+    return {
+        "fathom": metadata.version("fathom-dl") if _is_installed("fathom-dl") else "source",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)},
+    }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        if names:
+            return f"{names[0]}, {len(names)} cores seen"
+    return platform.processor() or platform.machine()
+
+
+def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate]) -> None:
+    """Let the referee judge, print the verdict, write metrics.json and predictions.parquet."""
+    divided, targets = contest.divided, contest.targets
+    test = contest.examples.take(divided.test)
+    judged = [_judged(contest, candidate, test) for candidate in candidates]
+    # Rows of one group are not independent: they are resampled together.
+    units = divided.groups
+    judged_units, test_units = (None, None) if units is None else (units[divided.judged], units[divided.test])
+    blend = average(
+        judged, targets[divided.judged], contest.task, seed=contest.recipe.seed, validation_units=judged_units
+    )
+    if blend is not None:
+        judged.append(blend)
+    verdict = referee.judge(
+        judged,
+        targets[divided.judged],
+        targets[divided.test],
+        contest.task,
+        contest.metric,
+        seed=contest.recipe.seed,
+        validation_units=judged_units,
+        test_units=test_units,
+        noun=_noun(contest),
+    )
+    metrics = verdict.to_json()
+    metrics |= {
+        "target": contest.task.target,
+        "about": {c.name: c.about for c in candidates},
+        "rows": {
+            "train": int(len(divided.fitting) - (len(divided.judged) if len(divided.folds) > 1 else 0)),
+            "validate": len(divided.judged),
+            "test": len(divided.test),
+        },
+        "folds": len(divided.folds),
+        "seconds": {c.name: c.seconds for c in candidates} | {"total": contest.budget.spent},
+    }
+    _print_verdict(contest, verdict)
+    contest.folder.write_table("predictions.parquet", _prediction_columns(contest, prepared, judged, verdict))
+    advised = next(one for one in judged if one.name == verdict.advised)
+    contest.folder.write_json(mistakes.NAME, _mistaken(contest, prepared, advised.test))
+    contest.save_recipe()
+    contest.folder.write_json("metrics.json", metrics)
+
+
+def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:
+    return Contender(
+        name=candidate.name,
+        rank=NETWORK_RANK if candidate.is_network else getattr(rooms.find("baselines", candidate.name), "RANK", 5),
+        validation=candidate.held_out(contest.examples, contest.divided.folds),
+        test=candidate.predict(test),
+        seconds_per_row=seconds_per_row(candidate, test),
+        kind="network" if candidate.is_network else "baseline",
+    )
+
+
+def _noun(contest: Contest) -> str:
+    forms = {about["form"] for about in contest.examples.about.values()}
+    return {frozenset({"pixels"}): "picture", frozenset({"tokens"}): "text"}.get(frozenset(forms), "row")
+
+
+def _print_verdict(contest: Contest, verdict: referee.Verdict) -> None:
+    console, measure = contest.console, rooms.find("measures", contest.metric)
+    console.stage("Verdict", verdict.sentence)
+    rows = [("on test rows", measure.LABEL, "95 % interval", "a row")]
+    for name, scores in verdict.test.items():
+        value, ends = scores[contest.metric], scores["interval"]
+        cost = f"{1e3 * scores['seconds_per_row']:.3g} ms"
+        mark = "→ " if name == verdict.advised else "  "
+        rows.append((mark + name, shown(measure, value), shown_interval(measure, ends), cost))
+    console.table(rows, right=(1, 3))
+
+
+def _prediction_columns(
+    contest: Contest, prepared: Prepared, judged: list[Contender], verdict: referee.Verdict
+) -> dict[str, Any]:
+    """One row for each test row: the truth, and what each candidate says."""
+    task, rows = contest.task, contest.divided.test
+    truth = contest.targets[rows]
+    classes = np.array(task.classes, object)
+    columns: dict[str, Any] = {
+        "row": rows,
+        "place": [prepared.table.places[row] for row in rows],
+        "truth": classes[truth] if task.kind == "classify" else truth,
+    }
+    for one in judged:
+        if task.kind == "classify":
+            columns[one.name] = classes[one.test.argmax(axis=1)]
+            columns |= {f"{one.name}:{name}": one.test[:, i] for i, name in enumerate(task.classes)}
+        else:
+            low, high = interval(one.test, verdict.validation[one.name]["conformal"])
+            columns |= {one.name: one.test, f"{one.name}:low": low, f"{one.name}:high": high}
+    return columns
+
+
+def _mistaken(contest: Contest, prepared: Prepared, predictions: np.ndarray) -> list[dict[str, Any]]:
+    """The worst test rows of the advised model."""
+    task, rows = contest.task, contest.divided.test
+    found = []
+    for place in mistakes.most_mistaken(predictions, contest.targets[rows], task):
+        given, truth = predictions[place], contest.targets[rows[place]]
+        if task.kind == "classify":
+            index = int(given.argmax())
+            answer = {"truth": task.classes[truth], "predicted": task.classes[index], "sure": float(given[index])}
+        else:
+            answer = {"truth": float(truth), "predicted": float(given), "sure": None}
+        found.append(mistakes.record(prepared.table, contest.examples, int(rows[place]), answer))
+    return found

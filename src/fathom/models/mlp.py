@@ -1,0 +1,86 @@
+"""A multilayer perceptron for tables: embedded numbers and categories, and several members that share their matrices.
+
+What a reader would get wrong: the output is [B, K, outputs], one answer for each member. The loss averages the members'
+losses, the prediction their probabilities; a mean of their logits would be another, worse model.
+
+Sources: numeric embeddings, Gorishniy et al. 2022, arXiv:2203.05556, section 3; members, TabM, Gorishniy et al. 2024,
+arXiv:2410.24210, section 3.3, in the form TabM-mini (only the entrance and the heads belong to one member); smooth
+clipping, RealMLP, Holzmüller et al. 2024, arXiv:2407.04491. Departures: embeddings of categories in place of one-hot
+codes, dropout masks drawn once for several members, and narrower embeddings where columns are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from fathom.errors import UserError
+from fathom.models.parts.embeddings import TableEmbedding
+from fathom.models.parts.members import MemberDropout, MemberHeads, MemberScale
+
+USE = "tables of numbers and categories"
+SOURCE = "TabM-mini, Gorishniy et al. 2024, arXiv:2410.24210"
+
+
+def build(
+    inputs: Mapping[str, dict[str, Any]],
+    outputs: int,
+    *,
+    width: int = 256,
+    depth: int = 3,
+    members: int = 16,
+    dropout: float = 0.1,
+    bins: int = 48,
+) -> MLP:
+    """A network of float32 numbers [B, F] with NaN, int64 categories [B, G], or both → [B, members, outputs].
+
+    `width` is the dial: units of each hidden layer. `depth` is the number of hidden layers, `members` how many networks
+    share them, `dropout` the share of units dropped in each, `bins` into how many pieces the line of each number may be
+    bent; few rows want few. Raises UserError for inputs that are not a table, and for values that make no network.
+    """
+    _check(inputs, width=width, depth=depth, members=members, bins=bins, outputs=outputs)
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout={dropout} was given to the mlp; it must be at least 0 and below 1.")
+    return MLP(TableEmbedding(inputs, bins=bins), outputs, width=width, depth=depth, members=members, dropout=dropout)
+
+
+def claims(inputs: Mapping[str, dict[str, Any]]) -> str | None:
+    """What it is made for: numbers, categories or both, and nothing else."""
+    forms = [value["form"] for value in inputs.values()]
+    if not forms or set(forms) - {"numbers", "categories"}:
+        return None
+    return "a table of " + " and ".join(sorted(forms, reverse=True))
+
+
+class MLP(nn.Module):
+    """Embedding → each member's own scaling → shared hidden layers → each member's own head."""
+
+    def __init__(
+        self, embedding: TableEmbedding, outputs: int, *, width: int, depth: int, members: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.entrance = MemberScale(members, embedding.sizes)
+        layers: list[nn.Module] = []
+        features = sum(embedding.sizes)
+        for _ in range(depth):
+            layers += [nn.Linear(features, width), nn.ReLU(), MemberDropout(dropout)]
+            features = width
+        self.hidden = nn.Sequential(*layers)
+        self.heads = MemberHeads(members, features, outputs)
+
+    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+        return self.heads(self.hidden(self.entrance(self.embedding(inputs))))
+
+
+def _check(inputs: Mapping[str, dict[str, Any]], **counts: int) -> None:
+    if claims(inputs) is None:
+        found = ", ".join(f"'{name}' ({value['form']})" for name, value in inputs.items()) or "nothing"
+        raise UserError(
+            f"The mlp reads numbers and categories; found {found}. Pass another model=, see `fathom models`."
+        )
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name}={value} was given to the mlp; it must be a whole number from 1.")

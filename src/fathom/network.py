@@ -1,0 +1,82 @@
+"""A trained network as one candidate among others: examples in, probabilities or numbers out.
+
+It carries what is needed to build it again: the model's name, its options and the description of its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fathom.augment import views
+from fathom.batches import Tensors, in_order
+from fathom.compute import autocast
+from fathom.data import Examples
+from fathom.rooms import check_options, find
+
+ROWS_AT_A_TIME = 512
+
+
+def build(name: str, about: Mapping[str, dict[str, Any]], outputs: int, options: Mapping[str, Any]) -> nn.Module:
+    """The model of that name; unknown options are refused with the nearest."""
+    part = find("models", name)
+    check_options(part.build, options, f"model {name}")
+    return part.build(dict(about), outputs, **options)
+
+
+class Network:
+    """One trained model with its objective's way of reading outputs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: str,
+        spec: Mapping[str, Any],
+        *,
+        device: torch.device,
+        precision: str = "fp32",
+        views: int = 0,
+        mirror: bool = False,
+    ) -> None:
+        self.model = model.eval()
+        self.decode = find("objectives", objective).decode
+        self.spec, self.device, self.views, self.mirror = spec, device, views, mirror
+        self.context = autocast(device, precision)
+
+    def predict(self, examples: Examples) -> np.ndarray:
+        """Probabilities [N, C] or numbers [N], float64, in the order of the examples."""
+        return self.predict_rows(Tensors(examples, self.device), np.arange(len(examples)))
+
+    @torch.inference_mode()
+    def predict_rows(self, tensors: Tensors, rows: np.ndarray) -> np.ndarray:
+        """As `predict`, for some rows of tensors that are on the device already."""
+        self.model.eval()
+        found: np.ndarray | None = None
+        place = np.empty(int(rows.max(initial=-1)) + 1, np.int64)
+        place[rows] = np.arange(len(rows))
+        for chosen, inputs in in_order(tensors, rows, ROWS_AT_A_TIME):
+            decoded = self._decoded(inputs).cpu().numpy()
+            if found is None:
+                found = np.empty((len(rows), *decoded.shape[1:]))
+            found[place[chosen]] = decoded
+        return np.empty(0) if found is None else found
+
+    def _decoded(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
+        """Predictions of a batch; pictures are averaged over their views where there are any."""
+        seen = [inputs]
+        if self.views and isinstance(inputs, Tensor):
+            seen = list(views(inputs, mirror=self.mirror, shift=self.views))
+        decoded = []
+        for one in seen:
+            with self.context():
+                outputs = self.model(one)
+            decoded.append(self.decode(outputs.float(), self.spec))
+        return torch.stack(decoded).mean(dim=0)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())

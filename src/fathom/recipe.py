@@ -1,0 +1,221 @@
+"""What a run is: one validated value, YAML in and out.
+
+What is None is chosen from the data and the budget. The recipe saved with a run is *resolved*: everything that was
+chosen or measured (sizes, epochs, precision, numbers of trees) stands in it, with the reason, so that running it again
+gives the same run to the last bit, however fast the machine is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fathom.errors import UserError
+from fathom.rooms import nearest
+
+VERSION = 1
+
+
+@dataclass
+class SplitRecipe:
+    test: float = 0.15  # share of rows
+    validate: float = 0.15
+    group: str | None = None  # rows of one group stay on one side
+    time: str | None = None  # the future is the test
+    folds: int | None = None  # 1: one validation set; more: cross-validation over train and validate
+
+
+@dataclass
+class ModelRecipe:
+    name: str | None = None  # a file of models/, or "none" for baselines only
+    options: dict[str, Any] = field(default_factory=dict)  # keyword options of its build()
+
+
+@dataclass
+class TrainRecipe:
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate: int = 1  # batches joined into one step
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None  # cosine, one_cycle, linear, constant
+    warm_up: float | None = None  # share of the training
+    clip: float | None = None  # bound on the norm of the gradient
+    average: float | None = None  # epochs that the weight average looks back; 0 for none
+    patience: int | None = None  # epochs without a better validation loss before stopping
+    label_smoothing: float | None = None
+    huber: float | None = None
+    augment: dict[str, float] | None = None  # strengths for pictures (shift, rotate, scale, erase); {} for none
+    views: int | None = None  # predictions are averaged over views shifted by that many pixels; 0 for none
+    precision: str | None = None  # fp32 or bf16
+    # What happened, written into the saved recipe: corrections of the number of steps, and where a fold was stopped.
+    corrections: list[list[list[int]]] = field(default_factory=list)
+    stopped: list[int | None] = field(default_factory=list)
+
+
+@dataclass
+class Recipe:
+    data: str | None = None
+    test: str | None = None
+    target: str | int | None = None
+    task: str | None = None  # classify or regress
+    treat_as: dict[str, str] = field(default_factory=dict)  # column → kind of field
+    drop: list[str] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)  # columns not to leave out, whatever was found
+    options: dict[str, Any] = field(default_factory=dict)  # for the source: delimiter, encoding, header
+    budget: float | None = None  # seconds for the whole command
+    seed: int = 0
+    metric: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    split: SplitRecipe = field(default_factory=SplitRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    baselines: dict[str, Any] | None = None  # name → options, or a list of them, one for each fold; {} for none
+    explain_rows: int | None = None  # test rows that importance is measured on
+    resolved: bool = False  # everything below was chosen: the budget decides nothing any more
+    reasons: list[dict[str, str]] = field(default_factory=list)
+    version: int = VERSION
+
+    def explain(self, what: str, chosen: object, why: str) -> None:
+        """Remember a choice and its reason, in place of an earlier reason for the same."""
+        self.reasons = [reason for reason in self.reasons if reason["what"] != what]
+        self.reasons.append({"what": what, "chosen": str(chosen), "why": why})
+
+
+def from_mapping(values: dict[str, Any]) -> Recipe:
+    """A recipe from plain values; unknown keys and wrong types are refused by name."""
+    recipe = typing.cast(Recipe, _build(Recipe, values, ""))
+    if recipe.version > VERSION:
+        raise UserError(
+            f"The recipe has version {recipe.version}; this Fathom reads up to {VERSION}. Upgrade fathom-dl."
+        )
+    _check(recipe)
+    return recipe
+
+
+def to_mapping(recipe: Recipe) -> dict[str, Any]:
+    return dataclasses.asdict(recipe)
+
+
+def load(path: str | Path) -> Recipe:
+    """Read a YAML recipe. Raises UserError naming file and line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where} is not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no recipe: keys and values were expected, such as 'data: people.csv'.")
+    try:
+        return from_mapping(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    return yaml.safe_dump(to_mapping(recipe), sort_keys=False, allow_unicode=True, width=120)
+
+
+def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Apply 'key=value' words, dotted for inner keys, to a mapping of recipe values.
+
+    `model=resnet` is short for `model.name=resnet`, and `model.depth=14` for `model.options.depth=14`.
+    """
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"[\w.-]+", key):
+            raise UserError(f"'{assignment}' was not understood. Expected key=value, such as train.epochs=20.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        put(values, key, value)
+    return values
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in a mapping of recipe values."""
+    path = _full_path(key)
+    for name in path[:-1]:
+        if values.get(name) is None:
+            values[name] = {}
+        values = values[name]
+        if not isinstance(values, dict):
+            raise UserError(f"'{key}' cannot be set: '{name}' is a single value, not a group of keys.")
+    values[path[-1]] = value
+
+
+def _full_path(key: str) -> list[str]:
+    path = key.split(".")
+    if path == ["model"]:
+        return ["model", "name"]
+    if path[0] == "model" and len(path) == 2 and path[1] not in ("name", "options"):
+        return ["model", "options", path[1]]
+    return path
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise UserError(f"'{where}' is {values!r}; a group of keys was expected.")
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{where}.{name}" if where else str(name)
+        if name not in known:
+            raise UserError(f"Unknown recipe key '{path}'. {nearest(str(name), known)}")
+        hint = hints[name]
+        given[name] = _build(hint, value, path) if dataclasses.is_dataclass(hint) else _converted(value, hint, path)  # type: ignore[arg-type]
+    return kind(**given)
+
+
+def _converted(value: Any, hint: Any, path: str) -> Any:
+    """The value in the type that the recipe asks for; only int → float is converted."""
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for choice in choices:
+        plain = typing.get_origin(choice) or choice
+        if plain is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if plain is Any or (plain is not type(None) and isinstance(value, plain) and type(value) is not bool):
+            return value
+        if (plain is bool and isinstance(value, bool)) or (plain is type(None) and value is None):
+            return value
+    expected = " or ".join("nothing" if c is type(None) else (typing.get_origin(c) or c).__name__ for c in choices)
+    raise UserError(f"'{path}' is {value!r}; expected {expected}.")
+
+
+def _check(recipe: Recipe) -> None:
+    """Values that can be seen to be wrong without looking at the data."""
+    if recipe.budget is not None and not recipe.budget > 0:
+        raise UserError(f"The budget is {recipe.budget:g} seconds; it must be more than 0, such as --budget 5m.")
+    if recipe.task not in (None, "classify", "regress"):
+        raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, ['classify', 'regress'])}")
+    for name in ("test", "validate"):
+        if not 0 < getattr(recipe.split, name) < 0.9:
+            raise UserError(f"split.{name} is {getattr(recipe.split, name)}; expected a share between 0 and 0.9.")
+    positive = {"epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0}
+    for name, least in positive.items():
+        value = getattr(recipe.train, name)
+        if value is not None and value < least:
+            raise UserError(f"train.{name} is {value}; expected {least} or more.")
+    for name in ("learning_rate", "clip"):
+        value = getattr(recipe.train, name)
+        if value is not None and not value > 0:
+            raise UserError(f"train.{name} is {value}; expected a number above 0.")
+    if recipe.split.folds is not None and recipe.split.folds < 1:
+        raise UserError(f"split.folds is {recipe.split.folds}; expected 1 or more.")
+    if recipe.seed < 0:
+        raise UserError(f"The seed is {recipe.seed}; expected 0 or more.")

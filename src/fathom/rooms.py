@@ -1,0 +1,55 @@
+"""A room's name and a file's name give the part: the file name is the registration.
+
+`find("models", "resnet")` imports `fathom.models.resnet`. Unknown names are refused with the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from fathom.errors import UserError
+
+
+def names(room: str) -> list[str]:
+    """The parts of a room, in alphabetical order."""
+    package = importlib.import_module(f"fathom.{room}")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
+
+
+def find(room: str, name: str) -> ModuleType:
+    """The part of that name. Raises UserError naming the nearest when there is none."""
+    if name not in names(room):
+        raise UserError(f"There is no '{name}' in {room}/. {nearest(name, names(room))}")
+    return importlib.import_module(f"fathom.{room}.{name}")
+
+
+def every(room: str) -> dict[str, ModuleType]:
+    return {name: find(room, name) for name in names(room)}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Did you mean 'x'? Known: …', the help that follows an unknown name."""
+    known = [str(k) for k in known]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Known: {', '.join(known) or 'none'}."
+
+
+def options(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword-only options of a part and their defaults: the signature is the configuration."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check_options(function: Callable[..., Any], given: Mapping[str, Any], whose: str) -> None:
+    """Refuse options that the signature does not have."""
+    known = options(function)
+    for name in given:
+        if name not in known:
+            raise UserError(f"{whose} has no option '{name}'. {nearest(name, known)}")

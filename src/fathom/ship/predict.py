@@ -1,0 +1,241 @@
+"""Predict with a finished run: any new data in, classes with probabilities or numbers with intervals out.
+
+The target column may be absent, columns may stand in another order, categories may be new. A column that the model
+was trained on and that is missing altogether is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fathom.candidates import Candidate, Ensemble, Predictor
+from fathom.data import Examples, File, Places, Table, Task
+from fathom.encode import encode
+from fathom.errors import UserError
+from fathom.evaluate import evaluate, interval
+from fathom.fields import category, number
+from fathom.rooms import nearest, options
+from fathom.run import RunFolder
+from fathom.sources.parts.choose import choose, open_any
+from fathom.sources.parts.files import PICTURES
+from fathom.store import load_candidate
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One prediction for each row, with how sure it is.
+
+    `values` are class names (str) or numbers; `probabilities` [N, C] belong to classification, `low` and `high` (the
+    interval that held `level` of validation rows) to regression.
+    """
+
+    values: np.ndarray
+    places: Places
+    candidate: str
+    classes: tuple[str, ...] = ()
+    probabilities: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    level: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The predictions as named columns, in the order in which they are written."""
+        found: dict[str, np.ndarray] = {"row": np.array([self.places[i] for i in range(len(self))], object)}
+        found["prediction"] = self.values
+        if self.probabilities is not None:
+            found |= {f"probability of {name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
+        if self.low is not None and self.high is not None:
+            found |= {"low": self.low, "high": self.high}
+        return found
+
+    def to_pandas(self) -> Any:
+        """The columns as a pandas DataFrame (pandas must be installed)."""
+        import pandas
+
+        return pandas.DataFrame(self.columns)
+
+    def write(self, path: str | Path) -> Path:
+        """Write a .csv or .parquet file."""
+        import pyarrow as pa
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        path = Path(path)
+        writers = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
+        if path.suffix not in writers:
+            raise UserError(f"Predictions cannot be written to {path}: use a name that ends in .csv or .parquet.")
+        try:
+            writers[path.suffix](pa.table(self.columns), str(path))
+        except OSError as error:
+            raise UserError(f"Predictions cannot be written to {path}: {error.strerror or error}.") from None
+        return path
+
+
+class Model:
+    """A finished run, opened to be used."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        if not folder.is_finished:
+            raise UserError(f"The run {folder.path} is not finished. Continue it with `fathom resume {folder.path}`.")
+        self.folder = folder
+        self.spec: dict[str, Any] = folder.read_json("spec.json")
+        self.metrics: dict[str, Any] = folder.read_json("metrics.json")
+        self.task = Task.from_json(self.spec["task"])
+
+    @property
+    def candidates(self) -> list[str]:
+        return list(self.metrics["test"])
+
+    @cached_property
+    def _loaded(self) -> dict[str, Predictor]:
+        return {}
+
+    def candidate(self, name: str | None = None) -> Predictor:
+        """The candidate of that name, or the advised one. Raises UserError naming the nearest."""
+        name = name or self.metrics["advised"]
+        if name not in self.candidates:
+            raise UserError(f"The run has no candidate '{name}'. {nearest(name, self.candidates)}")
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> Predictor:
+        if name != "ensemble":
+            return load_candidate(self.folder, name)
+        weights: dict[str, float] = self.metrics["members"]
+        members: list[Candidate] = [load_candidate(self.folder, member) for member in weights]
+        return Ensemble(members, list(weights.values()))
+
+    def predict(self, data: Any, *, candidate: str | None = None) -> Predictions:
+        """Predictions for a path, a folder, a frame, arrays, a dict (one row), a text, or a picture."""
+        table, notes = self.table(data)
+        raw = self.candidate(candidate).predict(self.examples(table))
+        return self._read(raw, table.places, candidate or self.metrics["advised"], notes)
+
+    def _read(self, raw: np.ndarray, places: Places, candidate: str, notes: tuple[str, ...]) -> Predictions:
+        if self.task.kind == "classify":
+            values = np.array(self.task.classes, object)[raw.argmax(axis=1)]
+            return Predictions(values, places, candidate, self.task.classes, raw, notes=notes)
+        spec = self.metrics["validation"][candidate]["conformal"]
+        low, high = interval(raw, spec)
+        return Predictions(raw, places, candidate, low=low, high=high, level=spec["level"], notes=notes)
+
+    def evaluate(self, data: Any, *, candidate: str | None = None) -> dict[str, Any]:
+        """Measures with intervals on labelled data. Raises UserError where the target column is missing."""
+        table, _ = self.table(data)
+        target = self.task.target
+        if target not in table.columns:
+            raise UserError(f"To evaluate, the data must hold the target '{target}'. {nearest(target, table.columns)}")
+        labels = table.columns[target]
+        if self.task.kind == "classify":
+            labels, _ = category.align(labels, {"classes": list(self.task.classes)})
+            targets = category.encode_target(labels, {"classes": list(self.task.classes)})
+            known = targets >= 0
+        else:
+            targets = number.read(labels)
+            known = np.isfinite(targets)
+        if not known.any():
+            raise UserError(f"No row has a known '{target}'. Known classes: {', '.join(self.task.classes[:20])}.")
+        rows = np.flatnonzero(known)
+        raw = self.candidate(candidate).predict(self.examples(table.take(rows)))
+        found = evaluate(raw, targets[rows], self.task)
+        return {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
+
+    def examples(self, table: Table) -> Examples:
+        """Encode a table with the run's own specs."""
+        return encode(table, self.spec["fields"])
+
+    def table(self, data: Any) -> tuple[Table, tuple[str, ...]]:
+        """New data as a table that has every column of the run."""
+        table = _open(data, self.spec)
+        table, notes = _positions(table, self.spec)
+        missing = [name for name in self.spec["fields"] if name not in table.columns]
+        if missing:
+            raise UserError(
+                f"{table.name or 'The data'} has no column '{missing[0]}', which the model was trained on. "
+                f"{nearest(missing[0], table.columns)}"
+            )
+        return table, (*table.notes, *notes)
+
+
+def _open(data: Any, spec: Mapping[str, Any]) -> Table:
+    """The data as a table: what `fit` opens, and single values besides."""
+    only = next(iter(spec["fields"])) if len(spec["fields"]) == 1 else None
+    kind = spec["fields"][only]["kind"] if only else None
+    if isinstance(data, Mapping) and not any(isinstance(v, list | tuple | np.ndarray) for v in data.values()):
+        return _rows([dict(data)])
+    if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
+        return _rows([dict(row) for row in data])
+    if only and kind == "image" and (files := _pictures(data)):
+        values = np.empty(len(files), object)
+        values[:] = files
+        return Table("pictures", {only: values}, Places.of_files([str(f) for f in files]), f"{len(files)} pictures")
+    if only and kind == "image" and isinstance(data, np.ndarray):
+        single = data.ndim == 2 or (data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8)
+        values = data[None] if single else data
+        return Table("pictures", {only: values}, Places.of_rows("picture", len(values)), "pictures")
+    if only and kind == "text" and (texts := _texts(data)):
+        return Table("texts", {only: np.array(texts, object)}, Places.of_rows("text", len(texts)), "texts")
+    # A file of the same kind is read as the training data was: one row alone would not show its delimiter or header.
+    known = options(choose(data)[1].open)
+    return open_any(data, alone=True, **{k: v for k, v in spec["options"].items() if k in known})
+
+
+def _pictures(data: Any) -> list[File]:
+    """Files of a picture path, a list of them, or a flat folder of pictures."""
+    paths = data if isinstance(data, list | tuple) else [data]
+    if not all(isinstance(p, str | Path) for p in paths):
+        return []
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        found = [p for p in sorted(Path(paths[0]).iterdir()) if p.suffix.lower() in PICTURES]
+        return [File(str(p)) for p in found]
+    if all(Path(p).suffix.lower() in PICTURES for p in paths):
+        for path in paths:
+            if not Path(path).is_file():
+                raise UserError(f"There is no picture {path}.")
+        return [File(str(p)) for p in paths]
+    return []
+
+
+def _texts(data: Any) -> list[str]:
+    """A text given as itself, or several; a path of an existing file is not a text."""
+    if isinstance(data, str):
+        return [] if len(data) < 1000 and Path(data).exists() else [data]
+    if isinstance(data, list | tuple) and all(isinstance(text, str) for text in data):
+        return list(data)
+    return []
+
+
+def _rows(rows: list[dict[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, np.ndarray] = {}
+    for name in names:
+        values = np.empty(len(rows), object)
+        values[:] = [
+            None if (v := row.get(name)) is None else v if isinstance(v, str | File) else str(v) for row in rows
+        ]
+        columns[name] = values
+    return Table("rows", columns, Places.of_rows("row", len(rows)), f"{len(rows)} rows")
+
+
+def _positions(table: Table, spec: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:
+    """Columns without names are known by their place; the target's place may be missing."""
+    order: list[str] = spec["order"]
+    unnamed = all(name == f"column_{i + 1}" for i, name in enumerate(table.columns))
+    if not unnamed or len(table.columns) != len(order) - 1:
+        return table, ()
+    names = [name for name in order if name != spec["task"]["target"]]
+    columns = dict(zip(names, table.columns.values(), strict=True))
+    note = f"{len(names)} columns without names: taken for all but the target, in the order of the training data"
+    return Table(table.name, columns, table.places, table.summary, notes=table.notes, left_out=table.left_out), (note,)

@@ -1,0 +1,107 @@
+"""Networks and checkpoints in the run folder: safetensors and JSON, read back exactly.
+
+`model.safetensors` holds every fold's network under its number ('0.stem.weight'); `config.json` says how to build them.
+`last/` holds a training that is under way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fathom import rooms
+from fathom.candidates import Candidate, load_baseline
+from fathom.compute import pick_device
+from fathom.errors import UserError
+from fathom.network import Network, build
+from fathom.run import RunFolder
+from fathom.training import Checkpoint, Progress, State
+
+GROUPS = ("weights", "average", "best", "optimizer")
+
+
+def save_networks(folder: RunFolder, config: Mapping[str, Any], members: list[State]) -> None:
+    """All folds of a network, and how to build it."""
+    tensors = {f"{number}.{name}": value for number, state in enumerate(members) for name, value in state.items()}
+    folder.write_tensors("model.safetensors", tensors)
+    folder.write_json("config.json", dict(config) | {"members": len(members)})
+
+
+def load_network(folder: RunFolder, device: str = "auto") -> Candidate:
+    """The network of a finished run, one member for each fold."""
+    config = folder.read_json("config.json")
+    tensors = folder.read_tensors("model.safetensors")
+    chosen = pick_device(device)
+    members = []
+    for number in range(config["members"]):
+        model = build(config["name"], config["about"], config["outputs"], config["options"])
+        prefix = f"{number}."
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{folder.inside('model.safetensors')} does not fit config.json: {error}") from None
+        members.append(as_network(model.to(chosen), config, chosen))
+    return Candidate(config["name"], members, describe(config, members[0]), is_network=True)
+
+
+def as_network(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Network:
+    return Network(
+        model,
+        config["objective"],
+        config["spec"],
+        device=device,
+        # bf16 is a matter of the machine that trains; predictions are made in fp32 everywhere alike.
+        precision="fp32",
+        views=config["views"],
+        mirror=any(about.get("mirror", False) for about in config["about"].values()),
+    )
+
+
+def describe(config: Mapping[str, Any], network: Network) -> str:
+    millions = network.num_parameters / 1e6
+    size = f"{millions:.1f} M" if millions >= 1 else f"{network.num_parameters:,}"
+    return f"{config['name']}, {size} parameters"
+
+
+def load_candidate(folder: RunFolder, name: str) -> Candidate:
+    """A baseline or the network of a finished run."""
+    if name in rooms.names("baselines") and folder.has(f"baseline/{name}"):
+        return load_baseline(folder, name)
+    return load_network(folder)
+
+
+def save_checkpoint(folder: RunFolder, fold: int, saved: Checkpoint) -> None:
+    """Keep a training that is under way. Tensors go first: the position file says what is valid."""
+    name = f"last/fold-{fold}.safetensors"
+    groups = dict(zip(GROUPS, (saved.weights, saved.average, saved.best, saved.optimizer), strict=True))
+    tensors = {f"{group}/{key}": value for group, state in groups.items() for key, value in state.items()}
+    folder.write_tensors(name, tensors | {"random": saved.random})
+    position = dataclasses.asdict(saved.progress) | {"average_steps": saved.average_steps}
+    folder.write_json(f"last/fold-{fold}.json", position)
+
+
+def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
+    """The training of that fold as it was kept; None where it had not begun."""
+    if not folder.has(f"last/fold-{fold}.json"):
+        return None
+    position = folder.read_json(f"last/fold-{fold}.json")
+    tensors = folder.read_tensors(f"last/fold-{fold}.safetensors")
+    states: dict[str, State] = {group: {} for group in GROUPS}
+    for key, value in tensors.items():
+        group, _, name = key.partition("/")
+        if name:
+            states[group][name] = value
+    average_steps = position.pop("average_steps")
+    return Checkpoint(
+        Progress(**position),
+        states["weights"],
+        states["average"],
+        average_steps,
+        states["best"],
+        states["optimizer"],
+        tensors["random"],
+    )

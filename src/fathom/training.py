@@ -1,0 +1,252 @@
+"""Train one network: epochs of the one loop, validation after each, the best weights kept, the budget watched.
+
+What a reader would get wrong: the clock may shorten a training, but it never changes a training silently. Every
+correction it makes is returned, and a training given the same corrections ignores the clock and repeats itself to the
+last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fathom.batches import Batches
+from fathom.compute import autocast
+from fathom.loop import Objective, Step, train
+from fathom.optimizers.average import AveragedWeights
+from fathom.optimizers.schedule import SHAPES, Pace
+from fathom.recipe import TrainRecipe
+
+State = dict[str, Tensor]
+
+
+class Epoch(NamedTuple):
+    """One line of the story of a training."""
+
+    number: int  # from 1
+    step: int
+    train_loss: float
+    validate_loss: float
+    metric: float
+    learning_rate: float
+    seconds: float  # since the training began
+    best: bool
+    seconds_left: float  # expected for the rest of this training
+
+
+@dataclass
+class Progress:
+    """Where a training stands: enough, with the tensors, to take it up again."""
+
+    step: int = 0
+    epoch: int = 0  # epochs finished
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    corrections: list[list[int]] = field(default_factory=list)
+    stopped: int | None = None  # the step at which the clock ended it, where it did
+    refused: int = 0  # steps whose loss or gradient was not finite
+    seconds: float = 0.0
+    finished: bool = False
+
+
+class Checkpoint(NamedTuple):
+    """All tensors of a training. `average` is empty where no average is kept."""
+
+    progress: Progress
+    weights: State
+    average: State
+    average_steps: int
+    best: State
+    optimizer: State
+    random: Tensor
+
+
+@dataclass
+class Trainer:
+    """A network, its data and its recipe. `run()` trains and leaves the best weights in `model`."""
+
+    model: nn.Module
+    objective: Objective
+    batches: Batches
+    validate: Callable[[nn.Module], tuple[float, float]]  # model → (loss, metric) on validation rows
+    recipe: TrainRecipe
+    device: torch.device
+    seconds: float = math.inf  # from now on; the clock is ignored where `corrections` are given
+    replay: tuple[list[list[int]], int | None] | None = None  # corrections and stop of the run to be repeated
+    on_step: Callable[[Step, int], None] | None = None
+    on_epoch: Callable[[Epoch], None] | None = None
+    keep: Callable[[Trainer], None] | None = None  # called after each epoch; may store `checkpoint()`
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        assert recipe.epochs and recipe.learning_rate and recipe.schedule and recipe.precision
+        self.progress = Progress()
+        self.steps_per_epoch = math.ceil(self.batches.per_epoch / recipe.accumulate)
+        self.pace = Pace(recipe.epochs * self.steps_per_epoch)
+        self.optimizer = adamw(self.model, recipe.learning_rate, recipe.weight_decay or 0.0)
+        horizon = (recipe.average or 0.0) * self.steps_per_epoch
+        self.average = AveragedWeights(self.model, horizon) if horizon else None
+        self.best: State = {}
+
+    def run(self) -> Progress:
+        """Train to the end, to patience's end, or to the clock's."""
+        begun = time.monotonic() - self.progress.seconds
+        recipe, progress = self.recipe, self.progress
+        while not progress.finished:
+            loss = self._epoch(begun)
+            progress.seconds = time.monotonic() - begun
+            self._judge(loss)
+            self._keep_pace(begun)
+            is_stale = bool(recipe.patience) and progress.epoch - progress.best_epoch >= (recipe.patience or 0)
+            progress.finished = is_stale or progress.stopped is not None or progress.step >= self.pace.total
+            if self.keep is not None:
+                self.keep(self)
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        return progress
+
+    def _epoch(self, begun: float) -> float:
+        """One pass over the training rows, or what the clock leaves of it; the mean training loss comes back."""
+        recipe, progress = self.recipe, self.progress
+        assert recipe.schedule is not None and recipe.precision is not None
+        shape = SHAPES[recipe.schedule]
+        warm_up = {} if recipe.warm_up is None else {"warm_up": recipe.warm_up}
+        done = progress.step - progress.epoch * self.steps_per_epoch
+        total, rows = torch.zeros((), device=self.device), 0.0
+        self.model.train()
+        for step in train(
+            self.model,
+            self.objective,
+            self.batches.epoch(progress.epoch, skip=done * recipe.accumulate),
+            self.optimizer,
+            accumulate=recipe.accumulate,
+            clip=recipe.clip,
+            schedule=lambda index: shape(self.pace.progress(index), **warm_up),
+            precision=autocast(self.device, recipe.precision),
+            start=progress.step,
+        ):
+            progress.step = step.index
+            progress.refused += step.refused
+            if self.average is not None:
+                self.average.update(self.model)
+            if not step.refused:
+                total += step.loss.detach() * step.rows
+                rows += step.rows
+            if self.on_step is not None:
+                self.on_step(step, self.pace.total)
+            if self._must_stop(begun):
+                progress.stopped = step.index
+                break
+            if step.index >= self.pace.total:
+                break
+        progress.epoch += 1
+        return float(total) / rows if rows else math.nan
+
+    def _must_stop(self, begun: float) -> bool:
+        if self.replay is not None:
+            return self.progress.step == self.replay[1]
+        return time.monotonic() - begun > self.seconds
+
+    def _judge(self, train_loss: float) -> None:
+        """Validate, and keep the weights if they are the best so far."""
+        progress = self.progress
+        judged = self.average.model if self.average is not None else self.model
+        judged.eval()
+        loss, metric = self.validate(judged)
+        better = loss < progress.best_loss or not self.best
+        if better:
+            progress.best_loss, progress.best_epoch = loss, progress.epoch
+            self.best = _copied(judged.state_dict())
+        if self.on_epoch is not None:
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            left = (self.pace.total - progress.step) * progress.seconds / max(progress.step, 1)
+            self.on_epoch(
+                Epoch(progress.epoch, progress.step, train_loss, loss, metric, rate, progress.seconds, better, left)
+            )
+
+    def _keep_pace(self, begun: float) -> None:
+        """Shorten the plan when the steps turn out slower than planned, so that the rates still come down in time."""
+        progress = self.progress
+        if self.replay is not None:
+            for step, total in self.replay[0]:
+                if step == progress.step:
+                    self._correct(total)
+            return
+        spent = time.monotonic() - begun
+        if not math.isfinite(self.seconds) or progress.step == 0:
+            return
+        affordable = int(progress.step * 0.98 * self.seconds / spent)
+        if progress.step < self.pace.total and affordable < self.pace.total:
+            self._correct(max(affordable, progress.step))
+
+    def _correct(self, total: int) -> None:
+        self.pace.correct(self.progress.step, total)
+        self.progress.corrections.append([self.progress.step, total])
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything needed to go on from here: copies, which further training does not change."""
+        return Checkpoint(
+            copy.deepcopy(self.progress),
+            _copied(self.model.state_dict()),
+            {} if self.average is None else _copied(self.average.model.state_dict()),
+            0 if self.average is None else self.average.steps,
+            _copied(self.best),
+            _copied(_optimizer_tensors(self.optimizer, self.model)),
+            torch.get_rng_state(),
+        )
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint; call before `run()`."""
+        self.progress = copy.deepcopy(saved.progress)
+        self.model.load_state_dict(saved.weights)
+        if self.average is not None:
+            self.average.model.load_state_dict(saved.average)
+            self.average.steps = saved.average_steps
+        self.best = dict(saved.best)
+        _load_optimizer_tensors(self.optimizer, self.model, saved.optimizer)
+        self.pace = Pace(self.pace.first_total, [(step, total) for step, total in saved.progress.corrections])
+        torch.set_rng_state(saved.random)
+
+
+def _copied(state: Mapping[str, Tensor]) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW in its fused form; weight decay on matrices and filters only, not on biases, norms and scales.
+
+    Loshchilov & Hutter 2019, arXiv:1711.05101.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    plain = {id(p) for m in model.modules() for p in getattr(m, "no_decay", lambda: [])()}
+    decayed = [p for p in trained if p.dim() > 1 and id(p) not in plain]
+    others = [p for p in trained if p.dim() <= 1 or id(p) in plain]
+    groups: list[dict[str, Any]] = [
+        {"params": params, "weight_decay": decay}
+        for params, decay in ((decayed, weight_decay), (others, 0.0))
+        if params
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> State:
+    """Optimizer state by parameter name: 'stem.weight/exp_avg'."""
+    state: State = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"{name}/{key}"] = value
+    return state
+
+
+def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, state: State) -> None:
+    for name, parameter in model.named_parameters():
+        mine = {key.rsplit("/", 1)[1]: value for key, value in state.items() if key.rsplit("/", 1)[0] == name}
+        if mine:
+            optimizer.state[parameter] = mine

@@ -1,0 +1,269 @@
+"""What every baseline must hold. A new file in baselines/ is tested from the day it appears; there is no list."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from fathom import rooms
+from fathom.data import Examples, Ragged, Task
+
+BASELINES = rooms.every("baselines")
+ROWS = 400
+WORDS = np.array(["the", "a", "film", "plot", "was", "is", "of", "and", "actor", "scene", "music", "very", "quite"])
+MOODS = (
+    np.array(["bad", "dull", "awful"]),
+    np.array(["good", "bright", "lovely"]),
+    np.array(["odd", "weird", "strange"]),
+)
+
+
+class Case(NamedTuple):
+    examples: Examples
+    targets: np.ndarray
+    task: Task
+
+
+def numbers_about(num_columns: int) -> dict[str, Any]:
+    edges = np.linspace(-2, 2, 17).tolist()
+    return {"form": "numbers", "names": [f"n{i}" for i in range(num_columns)], "mean": [0.0] * num_columns,
+            "std": [1.0] * num_columns, "quantiles": [edges] * num_columns}  # fmt: skip
+
+
+def task_of(num_classes: int) -> Task:
+    return Task("classify", "y", tuple("abcdef"[:num_classes])) if num_classes else Task("regress", "y")
+
+
+def targets_of(signal: np.ndarray, num_classes: int) -> np.ndarray:
+    """Numbers that follow the signal, or classes of equal size along it."""
+    if not num_classes:
+        return 50 + 10 * signal
+    return (np.argsort(np.argsort(signal)) * num_classes // len(signal)).astype(np.int64)
+
+
+def numbers(num_classes: int, *, with_categories: bool) -> Case:
+    generator = np.random.default_rng(num_classes)
+    values = generator.normal(size=(ROWS, 4)).astype(np.float32)
+    signal = values[:, 0] + 0.5 * values[:, 1]
+    values[generator.random(values.shape) < 0.05] = np.nan
+    inputs: dict[str, Any] = {"numbers": values}
+    about = {"numbers": numbers_about(4)}
+    if with_categories:
+        codes = generator.integers(4, size=(ROWS, 2)).astype(np.int32)
+        signal = signal + codes[:, 0]
+        inputs["categories"] = codes
+        about["categories"] = {"form": "categories", "names": ["c0", "c1"], "sizes": [4, 4]}
+    return Case(Examples(inputs, about, {}, ROWS), targets_of(signal, num_classes), task_of(num_classes))
+
+
+def only_categories(num_classes: int) -> Case:
+    codes = np.random.default_rng(0).integers(5, size=(ROWS, 3)).astype(np.int32)
+    about = {"categories": {"form": "categories", "names": ["c0", "c1", "c2"], "sizes": [5, 5, 5]}}
+    signal = codes[:, 0] + 0.1 * codes[:, 1]
+    return Case(Examples({"categories": codes}, about, {}, ROWS), targets_of(signal, num_classes), task_of(num_classes))
+
+
+def text(num_classes: int, *, with_numbers: bool = False) -> Case:
+    generator = np.random.default_rng(0)
+    moods = np.arange(ROWS) % max(num_classes, 3)
+    lines = [" ".join([*generator.choice(WORDS, 6), *generator.choice(MOODS[mood % 3], 2)]) for mood in moods]
+    codes = {word: i + 1 for i, word in enumerate(sorted({w for line in lines for w in line.split()}))}
+    tokens = [[codes[word] for word in line.split()] for line in lines]
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in tokens])]).astype(np.int64)
+    inputs: dict[str, Any] = {"review": Ragged(np.concatenate(tokens).astype(np.int32), starts)}
+    about: dict[str, dict[str, Any]] = {"review": {"form": "tokens", "vocabulary": len(codes) + 1, "length": 8}}
+    if with_numbers:
+        values = generator.normal(size=(ROWS, 2)).astype(np.float32)
+        inputs, about = {"numbers": values} | inputs, {"numbers": numbers_about(2)} | about
+    targets = moods.astype(np.int64) if num_classes else 5.0 * moods
+    return Case(Examples(inputs, about, {"review": np.array(lines, dtype=object)}, ROWS), targets, task_of(num_classes))
+
+
+def pictures(num_classes: int, channels: int) -> Case:
+    generator = np.random.default_rng(0)
+    kinds = np.arange(ROWS) % max(num_classes, 3)
+    pixels = generator.integers(60, size=(ROWS, 12, 12, channels))
+    for row, kind in enumerate(kinds):
+        pixels[row, 4 * (kind % 3) : 4 * (kind % 3) + 4] += 150
+    about = {"picture": {"form": "pixels", "height": 12, "width": 12, "channels": channels, "mean": [0.3] * channels,
+                         "std": [0.3] * channels, "mirror": True, "why_mirror": "made for a test"}}  # fmt: skip
+    examples = Examples({"picture": pixels.astype(np.uint8)}, about, {}, ROWS)
+    return Case(examples, kinds.astype(np.int64) if num_classes else 5.0 * kinds, task_of(num_classes))
+
+
+CASES: dict[str, Any] = {
+    "numbers-regress": lambda: numbers(0, with_categories=False),
+    "numbers-binary": lambda: numbers(2, with_categories=False),
+    "mixed-regress": lambda: numbers(0, with_categories=True),
+    "mixed-3-classes": lambda: numbers(3, with_categories=True),
+    "categories-binary": lambda: only_categories(2),
+    "text-3-classes": lambda: text(3),
+    "text-regress": lambda: text(0),
+    "text-and-numbers-3-classes": lambda: text(3, with_numbers=True),
+    "grey-pictures-3-classes": lambda: pictures(3, 1),
+    "color-pictures-regress": lambda: pictures(0, 3),
+}
+TRAIN, VALIDATE, TEST = np.arange(0, 260), np.arange(260, 330), np.arange(330, ROWS)
+
+
+@cache
+def case(name: str) -> Case:
+    return CASES[name]()
+
+
+def claimed(part: ModuleType, name: str) -> bool:
+    return part.claims(case(name).examples.about, case(name).task) is not None
+
+
+CLAIMED = [(part, name) for part, module in BASELINES.items() for name in CASES if claimed(module, name)]
+each_claimed = pytest.mark.parametrize(("part", "name"), CLAIMED)
+
+
+def fit(part: str, name: str, found: Case | None = None, **options: Any) -> Any:
+    examples, targets, task = found or case(name)
+    order = np.random.default_rng(0).permutation(ROWS - len(TEST))
+    train, validate = order[: len(TRAIN)], order[len(TRAIN) :]
+    return BASELINES[part].fit(examples, targets, train, validate, task, seed=7, seconds=None, **options)
+
+
+@cache
+def fitted(part: str, name: str) -> Any:
+    return fit(part, name)
+
+
+@pytest.mark.parametrize("part", BASELINES)
+def test_claims_something_and_takes_only_known_options(part: str) -> None:
+    assert any(one == part for one, _ in CLAIMED)
+    assert {"seed", "seconds"} <= set(rooms.options(BASELINES[part].fit))
+    assert isinstance(BASELINES[part].RANK, int)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_data_has_a_baseline_that_learns(name: str) -> None:
+    assert len([part for part, one in CLAIMED if one == name]) >= 2
+
+
+@each_claimed
+def test_predicts_probabilities_or_finite_numbers(part: str, name: str) -> None:
+    examples, _, task = case(name)
+    found = fitted(part, name).predict(examples)
+    assert found.dtype == np.float64
+    assert np.isfinite(found).all()
+    if task.kind == "regress":
+        assert found.shape == (ROWS,)
+    else:
+        assert found.shape == (ROWS, task.num_outputs)
+        assert found.min() >= 0
+        assert np.allclose(found.sum(axis=1), 1, atol=1e-9)
+
+
+@each_claimed
+def test_learns_what_can_be_learned(part: str, name: str) -> None:
+    if part == "constant":
+        return
+    examples, targets, task = case(name)
+    found, constant = fitted(part, name).predict(examples)[TEST], fitted("constant", name).predict(examples)[TEST]
+    measure = rooms.find("measures", "accuracy" if task.kind == "classify" else "rmse")
+    own, least = measure.measure(found, targets[TEST]), measure.measure(constant, targets[TEST])
+    # Most cases need only part of what is given; text beside numbers is not read by a model of numbers.
+    reads_words = "tokens" not in {about["form"] for about in examples.about.values()} or part == "tfidf"
+    if reads_words:
+        assert own > least + 0.15 if task.kind == "classify" else own < 0.8 * least
+
+
+@each_claimed
+def test_saved_equals_loaded_and_holds_no_pickle(part: str, name: str, tmp_path: Path) -> None:
+    examples = case(name).examples
+    fitted(part, name).save(tmp_path / "kept")
+    loaded = BASELINES[part].load(tmp_path / "kept")
+    assert np.array_equal(loaded.predict(examples), fitted(part, name).predict(examples))
+    assert loaded.describe() == fitted(part, name).describe()
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert path.suffix not in (".pkl", ".pickle", ".joblib", ".bin"), path
+        # Protocol 2 and later begin so; earlier ones are text that ends in a full stop and imports by name.
+        content = path.read_bytes()
+        assert not content.startswith(b"\x80"), path
+        assert b"cnumpy" not in content, path
+        assert b"csklearn" not in content, path
+
+
+@each_claimed
+def test_a_second_run_is_identical_also_from_its_settings(part: str, name: str) -> None:
+    examples = case(name).examples
+    first = fitted(part, name)
+    again = fit(part, name)
+    assert np.array_equal(again.predict(examples), first.predict(examples))
+    assert again.settings == first.settings
+    rooms.check_options(BASELINES[part].fit, first.settings, part)
+    replayed = fit(part, name, **first.settings)
+    assert np.array_equal(replayed.predict(examples), first.predict(examples))
+    assert replayed.settings == first.settings
+
+
+@each_claimed
+def test_never_reads_rows_outside_train_and_validate(part: str, name: str) -> None:
+    examples, targets, task = case(name)
+    spoiled = Case(spoil(examples), np.where(np.isin(np.arange(ROWS), TEST), targets[::-1], targets), task)
+    before, after = fitted(part, name), fit(part, name, spoiled)
+    assert np.array_equal(before.predict(examples), after.predict(examples))
+    assert before.settings == after.settings
+
+
+def spoil(examples: Examples) -> Examples:
+    """The same examples with other values in the test rows."""
+    inputs: dict[str, Any] = {}
+    for name, values in examples.inputs.items():
+        if isinstance(values, Ragged):
+            spoiled = values.values.copy()
+            spoiled[values.starts[TEST[0]] :] = 1
+            inputs[name] = Ragged(spoiled, values.starts)
+        else:
+            inputs[name] = values.copy()
+            inputs[name][TEST] = 1e6 if values.dtype.kind == "f" else values.max()
+    words = {name: values.copy() for name, values in examples.words.items()}
+    for values in words.values():
+        values[TEST] = "garbage unseen nonsense"
+    return Examples(inputs, examples.about, words, len(examples))
+
+
+@each_claimed
+def test_a_row_is_predicted_the_same_alone_and_among_others(part: str, name: str) -> None:
+    examples = case(name).examples
+    together = fitted(part, name).predict(examples)
+    for row in (0, 331):
+        assert np.allclose(
+            fitted(part, name).predict(examples.take(np.array([row]))), together[[row]], rtol=1e-9, atol=1e-12
+        )
+
+
+@each_claimed
+def test_no_time_left_still_gives_a_model(part: str, name: str) -> None:
+    examples, targets, task = case(name)
+    found = BASELINES[part].fit(examples, targets, TRAIN, VALIDATE, task, seed=0, seconds=0.0)
+    assert np.isfinite(found.predict(examples)).all()
+
+
+@each_claimed
+def test_a_class_without_training_rows_is_no_error(part: str, name: str) -> None:
+    examples, targets, task = case(name)
+    if task.num_outputs < 3:
+        return
+    train = TRAIN[targets[TRAIN] != 2]
+    found = BASELINES[part].fit(examples, targets, train, VALIDATE, task, seed=0, seconds=None).predict(examples)
+    assert found.shape == (ROWS, task.num_outputs)
+    assert np.allclose(found.sum(axis=1), 1, atol=1e-9)
+
+
+@each_claimed
+def test_describes_itself_in_one_line(part: str, name: str) -> None:
+    line = fitted(part, name).describe()
+    assert line
+    assert "\n" not in line
+    assert len(line) <= 120

@@ -1,0 +1,256 @@
+"""Every file of models/ keeps the contract of a model. There is no list to edit: a new file is tested as it appears.
+
+A model is tried on every kind of input that it claims. Shares of dropped values are set to 0 where a test is about
+something else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fathom import rooms
+from fathom.batches import Batch
+from fathom.errors import UserError
+from fathom.loop import train
+from fathom.objectives.classify import Classify
+from fathom.objectives.regress import Regress
+
+NUMBERS = {
+    "form": "numbers",
+    "names": ["age", "price", "constant"],
+    "mean": [40.0, 1e4, 7.0],
+    "std": [10.0, 5e3, 1.0],
+    "quantiles": [[20.0, 30.0, 40.0, 50.0, 60.0], [1e3, 5e3, 1e4, 5e4], [7.0]],
+}
+CATEGORIES = {"form": "categories", "names": ["colour", "shape"], "sizes": [4, 3]}
+TEXT = {"form": "tokens", "vocabulary": 60, "length": 12}
+GRAY = {"form": "pixels", "height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.2], "mirror": False}
+COLOUR = {"form": "pixels", "height": 32, "width": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+COLOUR |= {"mirror": True, "why_mirror": "photographs"}
+GRAY |= {"why_mirror": "digits"}
+
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "numbers": {"numbers": NUMBERS},
+    "categories": {"categories": CATEGORIES},
+    "table": {"numbers": NUMBERS, "categories": CATEGORIES},
+    "gray picture": {"photo": GRAY},
+    "colour picture": {"photo": COLOUR},
+    "text": {"review": TEXT},
+    "two texts": {"title.de": TEXT, "body": TEXT},
+    "text and numbers": {"numbers": NUMBERS, "review": TEXT},
+    "everything": {"numbers": NUMBERS, "categories": CATEGORIES, "a text": TEXT, "photo": GRAY},
+}
+EVERY = rooms.every("models")
+CLAIMED = [
+    pytest.param(module, inputs, id=f"{name}-{case}")
+    for name, module in EVERY.items()
+    for case, inputs in CASES.items()
+    if module.claims(inputs) is not None
+]
+ROWS = 8
+
+
+def one_input(about: dict[str, Any], rows: int, random: torch.Generator) -> Tensor:
+    """Values as `batches.Tensors` would give them; rows differ from each other."""
+    if about["form"] == "numbers":
+        mean, std = torch.tensor(about["mean"]), torch.tensor(about["std"])
+        values = mean + std * torch.randn(rows, len(mean), generator=random)
+        values[0, 0] = float("nan")
+        return values
+    if about["form"] == "categories":
+        # Every row another combination, so that rows can be told apart; code 0 is missing or unseen.
+        sizes = torch.tensor(about["sizes"])
+        strides = torch.cumprod(torch.cat([torch.ones(1, dtype=torch.long), sizes[:-1]]), 0)
+        return torch.randperm(int(sizes.prod()), generator=random)[:rows, None] // strides % sizes
+    if about["form"] == "tokens":
+        tokens = torch.randint(2, about["vocabulary"], (rows, about["length"]), generator=random)
+        lengths = torch.randint(2, about["length"], (rows,), generator=random)
+        lengths[0], lengths[1] = 0, about["length"]  # a missing text, and one without padding
+        return tokens * (torch.arange(about["length"]) < lengths[:, None])
+    shape = (rows, about["channels"], about["height"], about["width"])
+    return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+
+
+def make(inputs: dict[str, dict[str, Any]], rows: int = ROWS, seed: int = 0) -> Tensor | dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    values = {name: one_input(about, rows, random) for name, about in inputs.items()}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def build(module: ModuleType, inputs: dict[str, dict[str, Any]], outputs: int = 3, seed: int = 0) -> nn.Module:
+    """The model without dropout, so that train and eval compute alike but for batch statistics."""
+    torch.manual_seed(seed)
+    known = rooms.options(module.build)
+    return module.build(inputs, outputs, **{name: 0.0 for name in known if name.startswith("drop")})
+
+
+def select(values: Tensor | dict[str, Tensor], rows: slice) -> Tensor | dict[str, Tensor]:
+    return values[rows] if isinstance(values, Tensor) else {name: value[rows] for name, value in values.items()}
+
+
+def averaged(outputs: Tensor) -> Tensor:
+    return outputs if outputs.dim() == 2 else outputs.mean(dim=1)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_file_says_what_it_is_for(name: str) -> None:
+    module = EVERY[name]
+    assert module.USE
+    assert module.SOURCE
+    assert any(module.claims(inputs) for inputs in CASES.values()), "it claims none of the inputs tried here"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_signature_is_the_configuration(name: str) -> None:
+    parameters = list(inspect.signature(EVERY[name].build).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["inputs", "outputs"]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[2:])
+    assert all(isinstance(p.default, str | int | float | bool | None) for p in parameters[2:])
+
+
+@pytest.mark.parametrize("name", [n for n, m in EVERY.items() if rooms.options(m.build)])
+def test_unknown_option_is_refused_with_the_nearest(name: str) -> None:
+    known = next(iter(rooms.options(EVERY[name].build)))
+    with pytest.raises(ValueError, match=f"Did you mean '{known}'"):
+        rooms.check_options(EVERY[name].build, {known + "x": 1}, name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inputs_not_claimed_are_refused(case: str) -> None:
+    for module in EVERY.values():
+        if module.claims(CASES[case]) is None:
+            with pytest.raises(UserError, match="found"):
+                module.build(CASES[case], 3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_some_model_is_made_for_it(case: str) -> None:
+    assert any(module.claims(CASES[case]) for module in EVERY.values())
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_output_shape(module: ModuleType, inputs: dict[str, dict[str, Any]], outputs: int) -> None:
+    raw = build(module, inputs, outputs)(make(inputs))
+    assert raw.dim() in (2, 3)
+    assert (raw.shape[0], raw.shape[-1]) == (ROWS, outputs)
+    assert raw.dtype == torch.float32
+    assert torch.isfinite(raw).all()
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+def test_overfits_one_batch_and_every_parameter_moves(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
+    model = build(module, inputs).train()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    batch = Batch(make(inputs), torch.arange(ROWS) % 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    *_, last = train(model, Classify(3), [batch] * 60, optimizer)
+    assert float(last.loss) < 0.1
+    still = [name for name, p in model.named_parameters() if torch.equal(before[name], p)]
+    assert not still, f"no gradient ever reached {still}"
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+def test_learns_numbers(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
+    model = build(module, inputs, outputs=1).train()
+    batch = Batch(make(inputs), torch.linspace(-2, 2, ROWS))
+    steps = list(train(model, Regress(), [batch] * 60, torch.optim.Adam(model.parameters(), lr=1e-2)))
+    assert float(steps[-1].loss) < 0.2 * float(steps[0].loss)
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+def test_eval_is_deterministic_and_rows_do_not_see_each_other(
+    module: ModuleType, inputs: dict[str, dict[str, Any]]
+) -> None:
+    torch.manual_seed(0)
+    model = module.build(inputs, 3).eval()
+    values = make(inputs)
+    with torch.no_grad():
+        whole = model(values)
+        assert torch.equal(whole, model(values))
+        part = model(select(values, slice(2, 5)))
+    torch.testing.assert_close(part, whole[2:5], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+def test_saved_equals_loaded(module: ModuleType, inputs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    model, other = build(module, inputs, seed=0).eval(), build(module, inputs, seed=1).eval()
+    values = make(inputs)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(model(values), other(values))
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"), [c for c in CLAIMED if any(about["form"] == "tokens" for about in c.values[1].values())]
+)
+def test_padding_does_not_leak(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
+    model = build(module, inputs).eval()
+    values = make(inputs)
+    named = {next(iter(inputs)): values} if isinstance(values, Tensor) else values
+    padded = {
+        name: nn.functional.pad(value, (0, 5)) if inputs[name]["form"] == "tokens" else value
+        for name, value in named.items()
+    }
+    with torch.no_grad():
+        longer = model(next(iter(padded.values())) if isinstance(values, Tensor) else padded)
+        torch.testing.assert_close(longer, model(values), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"), [c for c in CLAIMED if any(about["form"] == "pixels" for about in c.values[1].values())]
+)
+def test_augmented_pictures_of_floats_are_the_same_as_bytes(
+    module: ModuleType, inputs: dict[str, dict[str, Any]]
+) -> None:
+    model = build(module, inputs).eval()
+    values = make(inputs)
+    floats = (
+        values.float()
+        if isinstance(values, Tensor)
+        else {name: v.float() if inputs[name]["form"] == "pixels" else v for name, v in values.items()}
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(model(floats), model(values))
+
+
+@pytest.mark.parametrize(("module", "inputs"), CLAIMED)
+def test_exports_for_any_number_of_rows(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
+    model = build(module, inputs).eval()
+    values = make(inputs)
+    any_rows = {0: torch.export.Dim("rows", min=2)}
+    shapes = any_rows if isinstance(values, Tensor) else dict.fromkeys(values, any_rows)
+    exported = torch.export.export(model, (values,), dynamic_shapes=(shapes,)).module()
+    other = make(inputs, rows=5, seed=3)
+    with torch.no_grad():
+        torch.testing.assert_close(exported(other), model(other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_torch_compile_takes_it(name: str) -> None:
+    """Traced by torch.compile, without code made from it: that is slow, and tried on one model below."""
+    inputs = next(inputs for inputs in CASES.values() if EVERY[name].claims(inputs))
+    model = build(EVERY[name], inputs).eval()
+    values = make(inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="eager")(values), model(values))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile for CPU needs a C++ compiler")
+def test_compiled_code_agrees() -> None:
+    inputs = CASES["numbers"]
+    torch.manual_seed(0)
+    model = EVERY["mlp"].build(inputs, 2, width=8).eval()
+    values = make(inputs, rows=2)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model)(values), model(values), rtol=1e-4, atol=1e-5)

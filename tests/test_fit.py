@@ -1,0 +1,228 @@
+"""The whole way, on small data: raw file in, run folder out, predictions, the same run again, a run taken up again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fathom
+from fathom import recipe as recipes
+from fathom.run import RunFolder
+
+from .conftest import people, write_csv
+
+QUICK = {"train__epochs": 3, "split__folds": 2, "threads": 1, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> fathom.Run:
+    folder = tmp_path_factory.mktemp("people")
+    data = write_csv(folder / "people.csv", people(), without=("wealth",))
+    return fathom.fit(data, target="rich", out=folder / "run", **QUICK)
+
+
+@pytest.fixture(scope="module")
+def numeric_run(tmp_path_factory: pytest.TempPathFactory) -> fathom.Run:
+    folder = tmp_path_factory.mktemp("wealth")
+    data = write_csv(folder / "wealth.csv", people(), without=("rich",))
+    return fathom.fit(data, target="wealth", out=folder / "run", **QUICK)
+
+
+def test_the_folder_holds_everything_and_no_pickle(run: fathom.Run) -> None:
+    names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    expected = {
+        "recipe.yaml", "spec.json", "split.parquet", "model.safetensors", "config.json", "metrics.csv", "metrics.json",
+        "findings.json", "predictions.parquet", "environment.json", "log.txt", "left_out.csv", "report.html",
+    }  # fmt: skip
+    assert expected <= names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".joblib"))]
+
+
+def test_the_verdict_is_machine_readable(run: fathom.Run) -> None:
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    assert metrics["task"] == "classify"
+    assert metrics["metric"] == "accuracy"
+    assert set(metrics["test"]) >= {"constant", "linear", "boosted_trees", "mlp"}
+    assert metrics["advised"] in metrics["test"]
+    for scores in metrics["test"].values():
+        assert scores["interval"][0] <= scores["accuracy"] <= scores["interval"][1]
+        assert scores["seconds_per_row"] > 0
+    assert {"of", "to", "value", "interval", "p"} <= set(metrics["difference"])
+    assert metrics["test"]["constant"]["accuracy"] < metrics["test"][metrics["advised"]]["accuracy"]
+
+
+def test_no_row_stands_on_two_sides(run: fathom.Run) -> None:
+    split = run.folder.read_table("split.parquet")
+    assert len(set(split["row"])) == len(split["row"]) == 240
+    assert set(split["part"]) == {"validate", "test"}  # with folds every other row is held out once
+    assert set(split["fold"][split["part"] == "validate"]) == {0, 1}
+
+
+def test_kept_predictions_are_what_predict_says(run: fathom.Run, tmp_path: Path) -> None:
+    kept = run.folder.read_table("predictions.parquet")
+    rows = people()
+    data = write_csv(tmp_path / "again.csv", [rows[i] for i in kept["row"]], without=("wealth",))
+    for candidate in run.metrics["test"]:
+        found = run.predict(data, candidate=candidate)
+        assert list(found.values) == list(kept[candidate])
+        assert found.probabilities is not None
+        np.testing.assert_allclose(found.probabilities[:, 1], kept[f"{candidate}:yes"], atol=1e-6)
+
+
+def test_predicts_without_target_in_another_order_with_new_categories(run: fathom.Run, tmp_path: Path) -> None:
+    rows = [{"job": "astronaut", "hours": "40", "age": ""}, {"job": "cook", "hours": "x", "age": "33"}]
+    found = run.predict(write_csv(tmp_path / "new.csv", rows))
+    assert len(found) == 2
+    assert set(found.values) <= {"yes", "no"}
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0)
+    one = run.predict({"hours": 40, "job": "astronaut", "age": None})
+    np.testing.assert_allclose(one.probabilities[0], found.probabilities[0], atol=1e-6)  # type: ignore[index]
+
+
+def test_a_missing_column_is_named(run: fathom.Run) -> None:
+    with pytest.raises(fathom.UserError, match="has no column 'hours'.*Did you mean 'hour'"):
+        run.predict({"age": 40, "hour": 30, "job": "cook"})
+
+
+def test_predictions_are_written(run: fathom.Run, tmp_path: Path) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    found = run.predict([{"hours": 40, "job": "cook", "age": 20}, {"hours": 60, "job": "pilot", "age": 70}])
+    read = pyarrow.csv.read_csv(found.write(tmp_path / "out.csv"))
+    assert read.column_names == ["row", "prediction", "probability of no", "probability of yes"]
+    assert pyarrow.parquet.read_table(found.write(tmp_path / "out.parquet")).num_rows == 2
+    with pytest.raises(fathom.UserError, match=r"\.csv or \.parquet"):
+        found.write(tmp_path / "out.xlsx")
+
+
+def test_numbers_come_with_intervals(numeric_run: fathom.Run) -> None:
+    found = numeric_run.predict([{"age": 30, "hours": 20, "job": "cook"}, {"age": 70, "hours": 60, "job": "pilot"}])
+    assert found.low is not None and found.high is not None
+    assert (found.low < found.values).all() and (found.values < found.high).all()
+    assert found.values[1] > found.values[0]
+    assert 0.8 <= found.level <= 0.95
+    metrics = numeric_run.metrics
+    assert metrics["metric"] == "rmse"
+    assert metrics["test"][metrics["advised"]]["rmse"] < metrics["test"]["constant"]["rmse"]
+
+
+def test_evaluate_measures_labelled_data(run: fathom.Run, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "more.csv", people(60, seed=5), without=("wealth",))
+    found = run.evaluate(data)
+    assert found["rows"] == 60
+    accuracy = found["measures"]["accuracy"]
+    assert accuracy["interval"][0] < accuracy["value"] < accuracy["interval"][1]
+    unlabelled = write_csv(tmp_path / "bare.csv", people(10), without=("wealth", "rich"))
+    with pytest.raises(fathom.UserError, match="must hold the target 'rich'"):
+        run.evaluate(unlabelled)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """Every file of a run, times aside."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or name in ("log.txt", "report.html"):
+            continue
+        content = path.read_bytes()
+        if name == "metrics.json":
+            content = json.dumps(_without_times(json.loads(content))).encode()
+        if name.startswith("last/") and name.endswith(".json"):
+            content = json.dumps(_without_times(json.loads(content))).encode()
+        if name == "metrics.csv":
+            lines = [line.split(",") for line in content.decode().splitlines()]
+            skip = lines[0].index("seconds")
+            content = "\n".join(",".join(line[:skip] + line[skip + 1 :]) for line in lines).encode()
+        found[name] = content
+    return found
+
+
+def _without_times(value: object) -> object:
+    if isinstance(value, dict):
+        times = {"seconds", "seconds_per_row", "sentence"}
+        return {key: _without_times(inner) for key, inner in value.items() if key not in times}
+    return value
+
+
+def test_a_saved_recipe_gives_the_same_run_to_the_last_bit(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "people.csv", people(), without=("wealth",))
+    first = fathom.fit(data, target="rich", budget=12, out=tmp_path / "one", quiet=True)
+    second = fathom.fit(recipe=first.path / "recipe.yaml", out=tmp_path / "two", quiet=True)
+    one, two = _content(first.path), _content(second.path)
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fathom import contest
+
+    monkeypatch.setattr(contest, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    data = write_csv(tmp_path / "people.csv", people(), without=("wealth",))
+    options = QUICK | {"train__epochs": 6}
+    whole = fathom.fit(data, target="rich", out=tmp_path / "whole", **options)
+
+    class Killed(BaseException):
+        pass
+
+    saves = []
+    save = contest.save_checkpoint
+
+    def save_and_die(folder: RunFolder, fold: int, saved: object) -> None:
+        save(folder, fold, saved)  # type: ignore[arg-type]
+        saves.append(fold)
+        if len(saves) == 10:  # in the middle of the second fold
+            raise Killed
+
+    monkeypatch.setattr(contest, "save_checkpoint", save_and_die)
+    with pytest.raises(Killed):
+        fathom.fit(data, target="rich", out=tmp_path / "killed", **options)
+    monkeypatch.setattr(contest, "save_checkpoint", save)
+    with pytest.raises(fathom.UserError, match="not finished.*fathom resume"):
+        fathom.load(tmp_path / "killed")
+    resumed = fathom.resume(tmp_path / "killed")
+    one, two = _content(whole.path), _content(resumed.path)
+    assert [name for name in one if one[name] != two.get(name)] == []
+
+
+def test_frames_and_arrays_are_opened(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(people(120)).drop(columns="wealth")
+    run = fathom.fit(frame, target="rich", out=tmp_path / "frame", model="none", **QUICK)
+    assert len(run.predict(frame.drop(columns="rich"))) == 120
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(150, 3))
+    run = fathom.fit((inputs, inputs @ [1.0, 2.0, 0.0]), out=tmp_path / "arrays", model="none", **QUICK)
+    assert run.metrics["task"] == "regress"
+    (tmp_path / "arrays" / "metrics.json").unlink()
+    with pytest.raises(fathom.UserError, match="data in memory"):
+        fathom.resume(tmp_path / "arrays")
+
+
+def test_damaged_and_foreign_folders_are_named(run: fathom.Run, tmp_path: Path) -> None:
+    with pytest.raises(fathom.UserError, match="There is no run folder"):
+        fathom.load(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(fathom.UserError, match="is not a run folder"):
+        fathom.load(tmp_path / "empty")
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    (copy / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(fathom.UserError, match=r"model\.safetensors is damaged"):
+        fathom.load(copy).predict({"age": 1, "hours": 1, "job": "cook"}, candidate="mlp")
+    (copy / "metrics.json").write_text("{")
+    with pytest.raises(fathom.UserError, match=r"metrics\.json is damaged"):
+        fathom.load(copy).predict({"age": 1, "hours": 1, "job": "cook"})
+
+
+def test_the_recipe_says_why(run: fathom.Run) -> None:
+    recipe = recipes.load(run.path / "recipe.yaml")
+    assert recipe.resolved
+    assert recipe.train.precision in ("fp32", "bf16")
+    assert {reason["what"] for reason in recipe.reasons} >= {"model", "precision", "size"}
+    assert all(reason["why"] for reason in recipe.reasons)
