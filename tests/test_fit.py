@@ -160,9 +160,9 @@ def test_a_saved_recipe_gives_the_same_run_to_the_last_bit(tmp_path: Path) -> No
 
 
 def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fathom import contest
+    from fathom import networks
 
-    monkeypatch.setattr(contest, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(networks, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     data = write_csv(tmp_path / "people.csv", people(), without=("wealth",))
     options = QUICK | {"train__epochs": 6}
     whole = fathom.fit(data, target="rich", out=tmp_path / "whole", **options)
@@ -171,7 +171,7 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch:
         pass
 
     saves = []
-    save = contest.save_checkpoint
+    save = networks.save_checkpoint
 
     def save_and_die(folder: RunFolder, fold: int, saved: object) -> None:
         save(folder, fold, saved)  # type: ignore[arg-type]
@@ -179,10 +179,10 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch:
         if len(saves) == 10:  # in the middle of the second fold
             raise Killed
 
-    monkeypatch.setattr(contest, "save_checkpoint", save_and_die)
+    monkeypatch.setattr(networks, "save_checkpoint", save_and_die)
     with pytest.raises(Killed):
         fathom.fit(data, target="rich", out=tmp_path / "killed", **options)
-    monkeypatch.setattr(contest, "save_checkpoint", save)
+    monkeypatch.setattr(networks, "save_checkpoint", save)
     with pytest.raises(fathom.UserError, match="not finished.*fathom resume"):
         fathom.load(tmp_path / "killed")
     resumed = fathom.resume(tmp_path / "killed")

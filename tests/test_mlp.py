@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fathom.errors import UserError
 from fathom.loop import train
 from fathom.models import mlp
-from fathom.models.parts.embeddings import HIDDEN_SHARE, Categories, PiecewiseLinear, Standardize
+from fathom.models.parts.embeddings import Categories, PiecewiseLinear, Standardize
 from fathom.models.parts.members import MemberDropout, MemberHeads, MemberLinear, MemberScale
 from fathom.objectives import classify
 
@@ -116,17 +116,15 @@ def test_missing_unseen_and_extreme_values_have_a_finite_answer() -> None:
 
 
 def test_unknown_codes_are_read_as_code_zero() -> None:
-    embed = Categories([4, 3], size=5).eval()
+    embed = Categories([4, 3], size=5)
     torch.testing.assert_close(embed(torch.tensor([[99, -1]])), embed(torch.tensor([[0, 0]])), rtol=0, atol=0)
 
 
-def test_some_categories_are_hidden_in_training_only() -> None:
-    torch.manual_seed(0)
-    embed = Categories([4], size=2)
-    codes = torch.full((20_000, 1), 2)
-    hidden = (embed(codes) == embed.table[0]).all(dim=-1).float().mean()
-    assert 0.5 * HIDDEN_SHARE < hidden < 2 * HIDDEN_SHARE
-    assert (embed.eval()(codes) == embed.table[2]).all()
+def test_an_unseen_category_is_an_average_one() -> None:
+    embed = Categories([4, 3], size=5)
+    unseen = embed(torch.tensor([[0, 0]]))[0]
+    torch.testing.assert_close(unseen[0], embed.table[1:4].mean(dim=0))
+    torch.testing.assert_close(unseen[1], embed.table[5:7].mean(dim=0))
 
 
 def test_numbers_are_scaled_inside_the_model() -> None:

@@ -200,7 +200,7 @@ def test_the_seed_decides_and_large_data_is_capped() -> None:
     assert time.process_time() - began < 5
     assert np.array_equal(one.test, two.test)
     assert not np.array_equal(one.test, other.test)
-    assert (len(one.test), len(one.validate)) == (20_000, 10_000)
+    assert (len(one.test), len(one.validate)) == (20_000, 6_000)
     assert len(split(len(targets), targets=targets, kind="classify", test=0.2).test) == 60_000
 
 

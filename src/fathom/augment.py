@@ -46,25 +46,42 @@ class Augment:
         zoom = 1 + size * self.scale
         flip = torch.where(side < 0, -1.0, 1.0) if self.mirror else torch.ones_like(side)
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
-        # affine_grid counts from -1 to 1 along each side: a share of the width is twice as much there, and turning
-        # a picture that is not square needs the ratio of its sides.
-        across_row = torch.stack([cos * flip, -sin * (H / W), 2 * self.shift * across], dim=1)
-        down_row = torch.stack([sin * flip * (W / H), cos, 2 * self.shift * down], dim=1)
-        grid = F.affine_grid(torch.stack([across_row, down_row], dim=1), list(pixels.shape), align_corners=False)
+        # grid_sample counts from -1 to 1 along each side. So a share of the width is twice as much there, and turning a
+        # picture that is not square needs the ratio of its sides.
+        x, y = _places(W, pixels.device), _places(H, pixels.device)
+        from_x = _sum(x, cos * flip, y, -sin * (H / W), 2 * self.shift * across)
+        from_y = _sum(x, sin * flip * (W / H), y, cos, 2 * self.shift * down)
+        grid = torch.stack([from_x, from_y], dim=-1)
         # What comes in from outside repeats the border: right for a plain background of any colour.
         moved = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return moved.round_().clamp_(0, 255).to(pixels.dtype)
+        return moved.round_().to(pixels.dtype)
 
     def _erase(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Some pictures lose a rectangle of a quarter to a half of each side; it is filled with their mean colour."""
+        """Some pictures lose a rectangle of a quarter to a half of each side; it is filled with their mean colour.
+
+        Writes into `pixels`. How many lose one is fixed, so that a GPU need not be asked: only which ones is chance.
+        """
         B, _, H, W = pixels.shape
-        chance = torch.rand(B, 5, generator=generator, device=generator.device).to(pixels.device)
-        chosen, high, wide, down, across = chance.unbind(1)
-        rows = _inside(H, (0.25 + 0.25 * high) * H, down)[:, :, None]
-        columns = _inside(W, (0.25 + 0.25 * wide) * W, across)[:, None, :]
-        hole = (rows & columns & (chosen < self.erase)[:, None, None])[:, None]
-        fill = pixels.float().mean(dim=(2, 3), keepdim=True).round().to(pixels.dtype)
-        return torch.where(hole, fill, pixels)
+        num_erased = round(self.erase * B)
+        chosen = torch.rand(B, generator=generator, device=generator.device).argsort()[:num_erased].to(pixels.device)
+        chance = torch.rand(num_erased, 4, generator=generator, device=generator.device).to(pixels.device)
+        high, wide, down, across = chance.unbind(1)
+        rows = _inside(H, (0.25 + 0.25 * high) * H, down)[:, None, :, None]
+        columns = _inside(W, (0.25 + 0.25 * wide) * W, across)[:, None, None, :]
+        whole = pixels[chosen]
+        mean = whole[..., ::2, ::2].float().mean(dim=(2, 3), keepdim=True).round().to(pixels.dtype)
+        pixels[chosen] = torch.where(rows & columns, mean, whole)
+        return pixels
+
+
+def _places(side: int, device: torch.device) -> Tensor:
+    """Where the middles of `side` pixels lie between -1 and 1."""
+    return (2 * torch.arange(side, device=device) + 1) / side - 1
+
+
+def _sum(x: Tensor, of_x: Tensor, y: Tensor, of_y: Tensor, constant: Tensor) -> Tensor:
+    """[B, H, W]: of_x x + of_y y + constant, with a coefficient for each picture."""
+    return (of_x[:, None] * x)[:, None, :] + (of_y[:, None] * y + constant[:, None])[:, :, None]
 
 
 def _inside(side: int, length: Tensor, start: Tensor) -> Tensor:

@@ -54,6 +54,12 @@ class Candidate:
         )
 
 
+class FittedBaseline(NamedTuple):
+    candidate: Candidate
+    settings: list[dict[str, Any]]  # of each fold: as options they give the same again
+    why: str  # why it became what it is, where it says: "time was up"
+
+
 def fit_baseline(
     name: str,
     examples: Examples,
@@ -65,11 +71,11 @@ def fit_baseline(
     seed: int,
     seconds: float | None,
     options: Sequence[dict[str, Any]],
-) -> tuple[Candidate, list[dict[str, Any]]]:
+) -> FittedBaseline:
     """Fit one baseline on every fold, or read the folds that are in the folder already; with its resolved settings."""
     part = find("baselines", name)
     begun = time.monotonic()
-    members, settings = [], []
+    members, settings, why = [], [], ""
     for number, fold in enumerate(folds):
         place = folder.inside(f"baseline/{name}/{number}")
         if not (place / "done.json").exists():
@@ -85,7 +91,7 @@ def fit_baseline(
         # Read back rather than kept: what is judged is what will be used.
         members.append(part.load(place))
         settings.append(json.loads((place / "done.json").read_text())["settings"])
-    return Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings
+    return FittedBaseline(Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings, why)
 
 
 def load_baseline(folder: RunFolder, name: str) -> Candidate:

@@ -77,7 +77,7 @@ def clock(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """A span for reading: '0.3 ms', '14 s', '2 min 5 s'."""
     if seconds < 1e-3:
-        return f"{seconds * 1e6:.2g} µs"
+        return f"{seconds * 1e6:.0f} µs" if seconds >= 1e-6 else f"{seconds * 1e6:.2g} µs"
     if seconds < 1:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < 120:

@@ -1,37 +1,26 @@
-"""Fit every candidate on the same folds: the baselines first, then the network, each within its share of the budget."""
+"""What all candidates share, and the baselines: on the same folds as the network, within their share of the budget."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from fathom import rooms
-from fathom.augment import Augment
-from fathom.batches import Batches, Tensors
 from fathom.candidates import Candidate, fit_baseline
-from fathom.compute import Budget, pick_device
-from fathom.console import Console, clock, duration
+from fathom.compute import Budget
+from fathom.console import Console, duration
 from fathom.data import Examples, Task
 from fathom.divide import Divided
 from fathom.errors import UserError
-from fathom.loop import Step
-from fathom.network import build
 from fathom.recipe import Recipe, dump
 from fathom.rooms import find
-from fathom.run import METRIC_COLUMNS, RunFolder
+from fathom.run import RunFolder
 from fathom.show import shown
-from fathom.store import as_network, describe, load_checkpoint, save_checkpoint, save_networks
-from fathom.training import Epoch, Progress, State, Trainer
 
 # Share of what is left that the baselines may take together.
-BASELINE_SHARE = 0.3
-SECONDS_BETWEEN_CHECKPOINTS = 20
+BASELINE_SHARE = 0.2
 
 
 @dataclass
@@ -59,7 +48,7 @@ class Contest:
         """Seconds put aside for judging, predicting and writing."""
         if self.budget.seconds is None:
             return 0.0
-        return min(0.25 * self.budget.seconds, 3.0 + 0.04 * self.budget.seconds)
+        return min(0.3 * self.budget.seconds, 4.0 + 0.06 * self.budget.seconds)
 
     def save_recipe(self) -> None:
         self.folder.write_text("recipe.yaml", dump(self.recipe))
@@ -75,7 +64,7 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
         if not recipe.resolved and contest.budget.seconds is not None:
             share = BASELINE_SHARE if place == 0 else BASELINE_SHARE / (1 - BASELINE_SHARE * place / len(chosen))
             seconds = contest.budget.share(share / (len(chosen) - place), reserve=contest.reserve)
-        candidate, settings = fit_baseline(
+        fitted = fit_baseline(
             name,
             contest.examples,
             contest.targets,
@@ -86,9 +75,11 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
             seconds=seconds,
             options=chosen[name],
         )
-        chosen[name] = settings
+        candidate, chosen[name] = fitted.candidate, fitted.settings
+        if fitted.why and not recipe.resolved:
+            recipe.explain(name.replace("_", " "), candidate.about, fitted.why)
         score = shown_score(contest, candidate.held_out(contest.examples, contest.divided.folds))
-        console.stage("Baseline", f"{candidate.about:<46} {score:>16}   {duration(candidate.seconds):>7}")
+        console.stage("Baseline", f"{candidate.about:<62} {score:>9}   {duration(candidate.seconds):>7}")
         candidates.append(candidate)
     recipe.baselines = chosen
     return candidates
@@ -114,201 +105,3 @@ def shown_score(contest: Contest, held_out: np.ndarray) -> str:
     """The metric of validation predictions as a person reads it."""
     measure = find("measures", contest.metric)
     return shown(measure, measure.measure(held_out, contest.targets[contest.divided.judged]))
-
-
-def fit_networks(contest: Contest) -> list[Candidate]:
-    """The planned network, trained on every fold; nothing where the recipe says model=none."""
-    recipe = contest.recipe
-    if recipe.model.name in (None, "none"):
-        return []
-    device = pick_device(recipe.device)
-    config = network_config(contest)
-    tensors = Tensors(contest.examples, device)
-    begun = time.monotonic()
-    states: list[State] = []
-    for number in range(len(contest.divided.folds)):
-        states.append(_train_fold(contest, config, tensors, number, device))
-        contest.save_recipe()
-    save_networks(contest.folder, config, states)
-    members = [as_network(_built(config, state, device), config, device) for state in states]
-    name = str(config["name"])
-    return [Candidate(name, members, describe(config, members[0]), time.monotonic() - begun, is_network=True)]
-
-
-def network_config(contest: Contest) -> dict[str, Any]:
-    """What config.json holds: enough to build the network again and to read its outputs."""
-    recipe = contest.recipe
-    objective = contest.task.kind
-    return {
-        "name": recipe.model.name,
-        "options": recipe.model.options,
-        "about": contest.examples.about,
-        "outputs": find("objectives", objective).outputs(contest.target),
-        "objective": objective,
-        "spec": contest.target,
-        "views": recipe.train.views or 0,
-    }
-
-
-def _built(config: dict[str, Any], state: State, device: torch.device) -> nn.Module:
-    model = build(config["name"], config["about"], config["outputs"], config["options"])
-    model.load_state_dict(state)
-    return model.to(device)
-
-
-def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, number: int, device: torch.device) -> State:
-    trainer = make_trainer(contest, config, tensors, number, device)
-    saved = load_checkpoint(contest.folder, number)
-    if saved is not None:
-        trainer.restore(saved)
-        contest.history += _earlier_epochs(contest.folder, number, saved.progress.epoch)
-        contest.console.stage("Resuming", f"fold {number + 1} after epoch {saved.progress.epoch}")
-    progress = trainer.run()
-    save_checkpoint(contest.folder, number, trainer.checkpoint())
-    _remember(contest, number, progress)
-    if progress.refused:
-        contest.console.stage("Doctor", f"{progress.refused} steps were refused: loss or gradient was not finite")
-    return trainer.best
-
-
-def _earlier_epochs(folder: RunFolder, number: int, epochs: int) -> list[list[Any]]:
-    """Lines of metrics.csv that a checkpoint already stands behind."""
-    rows = folder.read_rows("metrics.csv")
-    return [list(row.values()) for row in rows if int(row["fold"]) == number and int(row["epoch"]) <= epochs]
-
-
-def _remember(contest: Contest, number: int, progress: Progress) -> None:
-    """What the clock did to this fold goes into the recipe, so that it can be repeated without the clock."""
-    train = contest.recipe.train
-    train.corrections = [*train.corrections[:number], progress.corrections, *train.corrections[number + 1 :]]
-    train.stopped = [*train.stopped[:number], progress.stopped, *train.stopped[number + 1 :]]
-
-
-def make_trainer(
-    contest: Contest, config: dict[str, Any], tensors: Tensors, number: int, device: torch.device
-) -> Trainer:
-    """The trainer of one fold, ready to run."""
-    recipe, fold = contest.recipe, contest.divided.folds[number]
-    assert recipe.train.batch_size is not None
-    torch.manual_seed(recipe.seed * 1000 + number)
-    model = build(config["name"], config["about"], config["outputs"], config["options"]).to(device)
-    targets = torch.as_tensor(contest.targets, device=device)
-    objective = make_objective(contest)
-    batches = Batches(
-        tensors,
-        targets if contest.task.kind == "classify" else targets.float(),
-        fold.train,
-        recipe.train.batch_size,
-        seed=recipe.seed * 1000 + number,
-        augment=_augment(contest),
-        drop_last=len(fold.train) >= 10 * recipe.train.batch_size,
-    )
-    judged = contest.targets[fold.validate]
-    measure, loss = find("measures", contest.metric), find("measures", LOSS_MEASURES[contest.task.kind])
-
-    def validate(model: nn.Module) -> tuple[float, float]:
-        predictions = as_network(model, config, device).predict_rows(tensors, fold.validate)
-        return loss.measure(predictions, judged), measure.measure(predictions, judged)
-
-    return Trainer(
-        model,
-        objective,
-        batches,
-        validate,
-        recipe.train,
-        device,
-        seconds=_fold_seconds(contest, number),
-        replay=_replay(recipe, number),
-        on_step=_show_step(contest, number),
-        on_epoch=_show_epoch(contest, number, batches.per_epoch),
-        keep=_keeper(contest, number),
-    )
-
-
-def _augment(contest: Contest) -> Augment | None:
-    """How pictures are changed: by the recipe's strengths, mirrored only where every picture column allows it."""
-    strengths = contest.recipe.train.augment
-    pictures = [contest.examples.about[name] for name in contest.examples.of_form("pixels")]
-    if not strengths or not pictures:
-        return None
-    return Augment(mirror=all(about["mirror"] for about in pictures), **strengths)
-
-
-LOSS_MEASURES = {"classify": "log_loss", "regress": "rmse"}
-
-
-def make_objective(contest: Contest) -> Any:
-    train = contest.recipe.train
-    if contest.task.kind == "classify":
-        return find("objectives", "classify").build(contest.target, label_smoothing=train.label_smoothing or 0.0)
-    return find("objectives", "regress").build(contest.target, huber=train.huber or 0.0)
-
-
-def _fold_seconds(contest: Contest, number: int) -> float:
-    """What is left, shared evenly with the folds still to come."""
-    if contest.budget.seconds is None:
-        return float("inf")
-    return contest.budget.share(1 / (len(contest.divided.folds) - number), reserve=contest.reserve)
-
-
-def _replay(recipe: Recipe, number: int) -> tuple[list[list[int]], int | None] | None:
-    if not recipe.resolved or number >= len(recipe.train.corrections):
-        return None
-    return recipe.train.corrections[number], recipe.train.stopped[number]
-
-
-def _label(contest: Contest, number: int) -> str:
-    folds = len(contest.divided.folds)
-    return f"fold {number + 1}/{folds}  " if folds > 1 else ""
-
-
-def _show_step(contest: Contest, number: int) -> Callable[[Step, int], None] | None:
-    if not contest.console.is_live:
-        return None
-
-    def show(step: Step, total: int) -> None:
-        contest.console.bar(f"{_label(contest, number)}step {step.index}/{total}", step.index / max(total, 1))
-
-    return show
-
-
-def _show_epoch(contest: Contest, number: int, per_epoch: int) -> Callable[[Epoch], None]:
-    measure = find("measures", contest.metric)
-    total = contest.recipe.train.epochs
-
-    def show(epoch: Epoch) -> None:
-        mark = "best" if epoch.best else ""
-        contest.console.more(
-            f"{_label(contest, number)}epoch {epoch.number:>3}/{total}  train {epoch.train_loss:.4f}  "
-            f"validate {epoch.validate_loss:.4f}  {measure.LABEL} {shown(measure, epoch.metric):>8}  {mark:4}  "
-            f"{clock(epoch.seconds_left)} left"
-        )
-        contest.history.append(
-            [
-                contest.recipe.model.name,
-                number,
-                epoch.number,
-                epoch.step,
-                epoch.train_loss,
-                epoch.validate_loss,
-                epoch.metric,
-                epoch.learning_rate,
-                round(epoch.seconds, 3),
-                int(epoch.best),
-            ]
-        )
-        contest.folder.write_rows("metrics.csv", METRIC_COLUMNS, contest.history)
-
-    return show
-
-
-def _keeper(contest: Contest, number: int) -> Callable[[Trainer], None]:
-    last = time.monotonic()
-
-    def keep(trainer: Trainer) -> None:
-        nonlocal last
-        if time.monotonic() - last > SECONDS_BETWEEN_CHECKPOINTS:
-            save_checkpoint(contest.folder, number, trainer.checkpoint())
-            last = time.monotonic()
-
-    return keep

@@ -15,12 +15,13 @@ import numpy as np
 
 from fathom.compute import Budget, num_cores, pick_device, set_threads
 from fathom.console import Console
-from fathom.contest import Contest, fit_baselines, fit_networks
+from fathom.contest import Contest, fit_baselines
 from fathom.data import Examples, Table
 from fathom.divide import divide
 from fathom.encode import encode, fit_fields
 from fathom.errors import UserError
 from fathom.keep import begin_folder, keep_result
+from fathom.networks import fit_networks
 from fathom.plan import default_budget, plan
 from fathom.prepare import prepare, read
 from fathom.recipe import Recipe

@@ -17,10 +17,11 @@ import torch
 from fathom import rooms
 from fathom.batches import Batch, Batches, Tensors
 from fathom.compute import choose_precision, num_cores, pick_device, seconds_per_call, set_threads
-from fathom.contest import Contest, make_objective
+from fathom.contest import Contest
 from fathom.data import Table
 from fathom.loop import train
 from fathom.network import build
+from fathom.networks import make_objective
 from fathom.recipe import Recipe
 from fathom.styles import STYLES, Size, Style
 from fathom.training import adamw

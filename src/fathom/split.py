@@ -19,7 +19,7 @@ __all__ = ["Split", "contradictions", "duplicate_clusters", "folds", "split"]
 
 TEST = VALIDATE = 0.15
 # Beyond these, more rows would sharpen no verdict (0.3 points of accuracy) and are worth more in training.
-MOST_TEST, MOST_VALIDATE = 20_000, 10_000
+MOST_TEST, MOST_VALIDATE = 20_000, 6_000
 # Equal rows that are more than this share of all (and more than ten) have a common value and are not copies.
 COMMON = 0.01
 UNDECIDED, OUT = -1, -2

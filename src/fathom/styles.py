@@ -78,7 +78,6 @@ def resnet(about: About, rows: int, task: Task) -> Style:
         average=0.5,
         patience=40,
         clip=None,
-        label_smoothing=0.05,
         augment={"shift": 0.07, "rotate": 8.0, "scale": 0.1, "erase": 0.2},
         views=1,
     )

@@ -117,7 +117,7 @@ def _as_asked(data: Data, settings: dict[str, Any], seed: int) -> Fitted:
 class Fitted:
     """Grown trees, held as LightGBM's text: what is saved is what predicts, to the last bit."""
 
-    def __init__(self, text: str, task: Task, settings: dict[str, Any], why: str) -> None:
+    def __init__(self, text: str, task: Task, settings: dict[str, Any], why: str = "") -> None:
         self.text, self.task, self.settings, self.why = text, task, settings, why
         self._booster = lightgbm.Booster(model_str=text)
 
@@ -135,14 +135,14 @@ class Fitted:
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trees.txt").write_text(self.text, encoding="utf-8")
-        about = {"task": self.task.to_json(), "settings": self.settings, "why": self.why}
+        about = {"task": self.task.to_json(), "settings": self.settings}
         (folder / "boosted_trees.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def describe(self) -> str:
         log = " of the logarithm" if self.settings["log_target"] else ""
         trees, leaves = self.settings["trees"], self.settings["leaves"]
         each = " rounds" if self.task.num_outputs > 2 else " trees"
-        return f"boosted trees{log}, {trees}{each} of {leaves} leaves ({self.why})"
+        return f"boosted trees{log}, {trees}{each} of {leaves} leaves"
 
 
 def load(folder: Path) -> Fitted:
@@ -150,6 +150,6 @@ def load(folder: Path) -> Fitted:
     try:
         about = json.loads((folder / "boosted_trees.json").read_text(encoding="utf-8"))
         text = (folder / "trees.txt").read_text(encoding="utf-8")
-        return Fitted(text, Task.from_json(about["task"]), about["settings"], about["why"])
+        return Fitted(text, Task.from_json(about["task"]), about["settings"])
     except (OSError, KeyError, ValueError, lightgbm.basic.LightGBMError) as error:
         raise UserError(f"The boosted trees in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

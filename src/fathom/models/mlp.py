@@ -4,9 +4,9 @@ What a reader would get wrong: the output is [B, K, outputs], one answer for eac
 losses, the prediction their probabilities; a mean of their logits would be another, worse model.
 
 Sources: numeric embeddings, Gorishniy et al. 2022, arXiv:2203.05556, section 3; members, TabM, Gorishniy et al. 2024,
-arXiv:2410.24210, section 3.3, in the form TabM-mini (only the entrance and the heads belong to one member); smooth
-clipping, RealMLP, Holzmüller et al. 2024, arXiv:2407.04491. Departures: embeddings of categories in place of one-hot
-codes, dropout masks drawn once for several members, and narrower embeddings where columns are many.
+arXiv:2410.24210, section 3.3; smooth clipping, RealMLP, Holzmüller et al. 2024, arXiv:2407.04491. Departures:
+embeddings of categories in place of one-hot codes, dropout masks drawn once for several members, and narrower
+embeddings where columns are many.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from fathom.errors import UserError
 from fathom.models.parts.embeddings import TableEmbedding
-from fathom.models.parts.members import MemberDropout, MemberHeads, MemberScale
+from fathom.models.parts.members import MemberDropout, MemberHeads, MemberLinear, MemberScale
 
 USE = "tables of numbers and categories"
-SOURCE = "TabM-mini, Gorishniy et al. 2024, arXiv:2410.24210"
+SOURCE = "TabM, Gorishniy et al. 2024, arXiv:2410.24210"
 
 
 def build(
@@ -55,7 +55,7 @@ def claims(inputs: Mapping[str, dict[str, Any]]) -> str | None:
 
 
 class MLP(nn.Module):
-    """Embedding → each member's own scaling → shared hidden layers → each member's own head."""
+    """Embedding → each member's own scaling → hidden layers of shared matrices → each member's own head."""
 
     def __init__(
         self, embedding: TableEmbedding, outputs: int, *, width: int, depth: int, members: int, dropout: float
@@ -66,7 +66,7 @@ class MLP(nn.Module):
         layers: list[nn.Module] = []
         features = sum(embedding.sizes)
         for _ in range(depth):
-            layers += [nn.Linear(features, width), nn.ReLU(), MemberDropout(dropout)]
+            layers += [MemberLinear(members, features, width), nn.ReLU(), MemberDropout(dropout)]
             features = width
         self.hidden = nn.Sequential(*layers)
         self.heads = MemberHeads(members, features, outputs)

@@ -15,9 +15,6 @@ from torch import Tensor, nn
 
 # Beyond this many standard deviations a number is pressed together.
 SMOOTH_CLIP = 3.0
-# In training this share of categories is hidden, so that "missing or unseen" means something even where the training
-# rows have none.
-HIDDEN_SHARE = 0.01
 # The vectors of all columns together have about so many entries, so that a wide table does not make a slow network.
 ALL_NUMBERS, ALL_CATEGORIES, ALL_BINS = 2048, 1024, 8192
 
@@ -115,26 +112,37 @@ class PiecewiseLinear(nn.Module):
 
 
 class Categories(nn.Module):
-    """A learned vector for each category of each column: int64 [B, G] → [B, G, size]. Code 0 is missing or unseen."""
+    """A learned vector for each category of each column: int64 [B, G] → [B, G, size]. Code 0 is missing or unseen.
+
+    Code 0 reads as the mean of its column's categories plus a vector of its own: where the training rows have none, an
+    unseen category is an average one.
+    """
 
     first: Tensor
     sizes: Tensor
+    column: Tensor
 
     def __init__(self, sizes: Sequence[int], *, size: int) -> None:
         super().__init__()
         counts = torch.tensor(sizes)
         self.register_buffer("sizes", counts)
         self.register_buffer("first", counts.cumsum(0) - counts)
+        self.register_buffer("column", torch.arange(len(counts)).repeat_interleave(counts))
         self.table = nn.Parameter(torch.randn(int(counts.sum()), size))
         with torch.no_grad():
-            self.table[self.first] = 0  # nothing is known of an unseen category
+            self.table[self.first] = 0
 
     def forward(self, codes: Tensor) -> Tensor:
         # A code beyond the training's is unseen too.
         codes = torch.where((codes < 0) | (codes >= self.sizes), 0, codes)
-        if self.training:
-            codes = codes * (torch.rand_like(codes, dtype=torch.float32) >= HIDDEN_SHARE)
-        return nn.functional.embedding(codes + self.first, self.table)
+        vectors = nn.functional.embedding(codes + self.first, self.table)
+        return vectors + (codes == 0).unsqueeze(-1) * self._means()
+
+    def _means(self) -> Tensor:
+        """Mean vector of each column's categories, code 0 aside: [G, size]."""
+        own = self.table[self.first]
+        sums = torch.zeros_like(own).index_add(0, self.column, self.table) - own
+        return sums / (self.sizes - 1).clamp(min=1).unsqueeze(-1)
 
 
 def _share(total: int, count: int, least: int, most: int) -> int:

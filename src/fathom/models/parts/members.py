@@ -51,6 +51,9 @@ class MemberLinear(nn.Module):
         self.out_factor = nn.Parameter(torch.ones(members, out_features))
         self.bias = nn.Parameter(torch.empty(members, out_features).uniform_(-bound, bound))
 
+    def no_decay(self) -> list[nn.Parameter]:
+        return [self.in_factor, self.out_factor, self.bias]
+
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x * self.in_factor, self.weight) * self.out_factor + self.bias
 
