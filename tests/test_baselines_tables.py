@@ -226,7 +226,7 @@ def test_trees_stop_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     free = boosted_trees.fit(examples, targets, train, validate, TWO, learning_rate=0.03)
     slow_clock(monkeypatch, 1.0)
     hurried = boosted_trees.fit(examples, targets, train, validate, TWO, learning_rate=0.03, seconds=20.0)
-    assert "time was up" in hurried.describe()
+    assert hurried.why == "time was up"
     assert 1 <= hurried.settings["trees"] <= 20 < free.settings["trees"]
 
 
@@ -246,6 +246,18 @@ def test_linear_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     slow_clock(monkeypatch, 1.0)
     fitted = linear.fit(examples, targets_for(TWO, score), train, validate, TWO, seconds=1.0)
     assert fitted.settings["iterations"] == linear.ITERATIONS_AT_A_TIME
+
+
+def test_linear_uses_fewer_rows_where_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, score = table(1000)
+    targets = targets_for(THREE, score)
+    train, validate, _ = split(len(examples))
+    monkeypatch.setattr(linear, "SEARCH_ROWS", 100)
+    slow_clock(monkeypatch, 1.0)
+    hurried = linear.fit(examples, targets, train, validate, THREE, seconds=12.0)
+    assert 100 <= hurried.settings["rows"] < len(train)
+    again = linear.fit(examples, targets, train, validate, THREE, **hurried.settings)
+    np.testing.assert_array_equal(again.predict(examples), hurried.predict(examples))
 
 
 def test_trees_are_the_same_on_one_thread_and_on_two(monkeypatch: pytest.MonkeyPatch) -> None:

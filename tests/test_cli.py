@@ -66,7 +66,7 @@ def test_one_class_only(capsys: pytest.CaptureFixture[str]) -> None:
 def test_misspelt_target_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(Path("people.csv"), people(60))
     said = refused(capsys, "fit", "people.csv", "--target", "ritch")
-    assert "has no column 'ritch'" in said
+    assert "There is no column 'ritch'" in said
     assert "Did you mean 'rich'?" in said
     assert "columns 1 to 5" in refused(capsys, "fit", "people.csv", "--target", "9")
 

@@ -15,7 +15,14 @@ from fathom.run import RunFolder
 
 from .conftest import people, write_csv
 
-QUICK = {"train__epochs": 3, "split__folds": 2, "threads": 1, "quiet": True}
+QUICK = {
+    "train__epochs": 3,
+    "train__precision": "fp32",
+    "split__folds": 2,
+    "threads": 1,
+    "explain_rows": 50,
+    "quiet": True,
+}
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def test_fused_joins_text_and_number(text: str) -> None:
     torch.manual_seed(0)
     inputs = {"numbers": NUMBERS, "categories": CATEGORIES, "the text": TEXT}
     model = fused.build(inputs, 2, width=16, members=4, dropout=0.0, text=text)
-    trained(model, mixed(256, seed=0))
+    trained(model, mixed(256, seed=0), steps=200)
     assert share_right(model, mixed(200, seed=1)) > 0.9
 
 

@@ -98,7 +98,7 @@ def _chosen_baselines(contest: Contest) -> dict[str, list[dict[str, Any]]]:
         if len(each) != num_folds:
             raise UserError(f"baselines.{name} has {len(each)} settings for {num_folds} folds.")
         chosen[name] = [dict(one) for one in each]
-    return dict(sorted(chosen.items(), key=lambda item: getattr(find("baselines", item[0]), "RANK", 5)))
+    return dict(sorted(chosen.items(), key=lambda item: find("baselines", item[0]).RANK))
 
 
 def shown_score(contest: Contest, held_out: np.ndarray) -> str:

@@ -104,7 +104,7 @@ def _labels(values: np.ndarray) -> np.ndarray:
 
 
 def _times(values: np.ndarray, name: str) -> np.ndarray:
-    """A time column as numbers that can be ordered."""
+    """A time column as numbers or datetime64, which can be ordered."""
     numbers = number.read(values)
     if np.isfinite(numbers).all():
         return numbers
@@ -114,4 +114,4 @@ def _times(values: np.ndarray, name: str) -> np.ndarray:
         raise UserError(
             f"Column '{name}' cannot order the rows by time: {bad:,} of its values are no dates or numbers."
         )
-    return moments.astype("datetime64[ns]").astype(np.int64).astype(np.float64)
+    return moments

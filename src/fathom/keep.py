@@ -145,7 +145,7 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
 def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:
     return Contender(
         name=candidate.name,
-        rank=NETWORK_RANK if candidate.is_network else getattr(rooms.find("baselines", candidate.name), "RANK", 5),
+        rank=NETWORK_RANK if candidate.is_network else rooms.find("baselines", candidate.name).RANK,
         validation=candidate.held_out(contest.examples, contest.divided.folds),
         test=candidate.predict(test),
         seconds_per_row=seconds_per_row(candidate, test),

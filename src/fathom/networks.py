@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,8 +26,6 @@ from fathom.store import as_network, describe, load_checkpoint, save_checkpoint,
 from fathom.training import Epoch, Progress, State, Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
-# What validation loss means: the checkpoint with the lowest is kept.
-LOSS_MEASURES = {"classify": "log_loss", "regress": "rmse"}
 
 
 def fit_networks(contest: Contest) -> list[Candidate]:
@@ -117,11 +116,11 @@ def make_trainer(
         drop_last=len(fold.train) >= 10 * recipe.train.batch_size,
     )
     judged = contest.targets[fold.validate]
-    measure, loss = find("measures", contest.metric), find("measures", LOSS_MEASURES[contest.task.kind])
+    measure = find("measures", contest.metric)
 
     def validate(model: nn.Module) -> tuple[float, float]:
         predictions = as_network(model, config, device).predict_rows(tensors, fold.validate)
-        return loss.measure(predictions, judged), measure.measure(predictions, judged)
+        return _validation_loss(contest, predictions, judged), measure.measure(predictions, judged)
 
     return Trainer(
         model,
@@ -145,6 +144,16 @@ def _augment(contest: Contest) -> Augment | None:
     if not strengths or not pictures:
         return None
     return Augment(mirror=all(about["mirror"] for about in pictures), **strengths)
+
+
+def _validation_loss(contest: Contest, predictions: np.ndarray, targets: np.ndarray) -> float:
+    """The loss that chooses the best weights, in the unit of the training loss: nats, or half squared deviations."""
+    if contest.task.kind == "classify":
+        return float(find("measures", "log_loss").measure(predictions, targets))
+    scale = np.log1p if contest.target["log"] else np.asarray
+    # A prediction below -1 has no logarithm; the target has none below 0.
+    errors = scale(np.maximum(predictions, 0) if contest.target["log"] else predictions) - scale(targets)
+    return float(0.5 * np.mean((errors / contest.target["std"]) ** 2))
 
 
 def make_objective(contest: Contest) -> Any:
@@ -186,14 +195,12 @@ def _show_epoch(contest: Contest, number: int, per_epoch: int) -> Callable[[Epoc
     measure = find("measures", contest.metric)
     total = contest.recipe.train.epochs
 
-    says_twice = LOSS_MEASURES[contest.task.kind] == contest.metric
-
     def show(epoch: Epoch) -> None:
         mark = "best" if epoch.best else ""
-        loss = "" if says_twice else f"validate {epoch.validate_loss:.4f}  "
         contest.console.more(
-            f"{_label(contest, number)}epoch {epoch.number:>3}/{total}  train {epoch.train_loss:.4f}  {loss}"
-            f"{measure.LABEL} {shown(measure, epoch.metric):>8}  {mark:4}  {clock(epoch.seconds_left)} left"
+            f"{_label(contest, number)}epoch {epoch.number:>3}/{total}  train {epoch.train_loss:.4f}  "
+            f"validate {epoch.validate_loss:.4f}  {measure.LABEL} {shown(measure, epoch.metric):>8}  "
+            f"{mark:4}  {clock(epoch.seconds_left)} left"
         )
         contest.history.append(
             [

@@ -37,6 +37,7 @@ from fathom.data import Examples, Task
 from fathom.errors import UserError
 
 RANK = 2
+USE = "tables and pictures"
 SOURCE = "LightGBM, Ke et al. 2017"
 # So many pictures are enough for a baseline.
 PICTURE_ROWS = 20_000

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -28,6 +29,7 @@ from fathom.data import Examples, Task
 from fathom.errors import UserError
 
 RANK = 1  # one weight for each column
+USE = "tables and pictures"
 SOURCE = "scikit-learn; Hastie & Tibshirani 1990 for the bends"
 PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
 BENDS = 12
@@ -36,7 +38,7 @@ SEARCH_ROWS = 6000
 SEARCH_ITERATIONS = 60
 # The solver runs so many iterations at a time; between them the clock is looked at.
 ITERATIONS_AT_A_TIME = 25
-MOST_ITERATIONS = 400
+MOST_ITERATIONS, USUAL_ITERATIONS = 400, 75
 PREDICT_ROWS = 20_000
 
 
@@ -57,11 +59,14 @@ def fit(
     penalty: float | None = None,
     bends: int | None = None,
     iterations: int | None = None,
+    rows: int | None = None,
 ) -> Fitted:
     """Fit on the training rows; None lets validation rows and seconds decide, and `settings` tells what they did.
 
     `penalty` stands against the sum over training rows of the loss; `iterations` fixes how long the solver of the
-    logistic regression runs, whatever the clock says. Raises UserError where there is nothing such a model can read.
+    logistic regression runs, whatever the clock says; `rows` is how many training rows the last fit
+    uses at most, drawn by `seed`, fewer than all only where a few iterations on all would take longer than there is
+    time. Raises UserError where there is nothing such a model can read.
     """
     end = float("inf") if seconds is None else time.monotonic() + seconds
     if claims(examples.about, task) is None:
@@ -76,11 +81,15 @@ def fit(
         held = np.sort(np.random.default_rng(seed).permutation(validate)[:SEARCH_ROWS])
         some = read.take(searched), targets[train[searched]], features(examples, held), targets[held]
         share = len(searched) / len(train)
-        penalty, bends = _search(designs, some, task, share, penalty, time.monotonic() + (end - time.monotonic()) / 2)
-    else:
-        bends = next(iter(designs))
-    weights, bias, iterations = _solve(designs[bends].matrix(read), targets[train], task, penalty, iterations, end)
-    settings = {"penalty": penalty, "bends": bends, "iterations": iterations}
+        begun = time.monotonic()
+        penalty, bends, steps = _search(designs, some, task, share, penalty, begun + (end - begun) / 3)
+        rows = rows or _affordable_rows(len(train), end, (time.monotonic() - begun) / max(1, steps * len(searched)))
+    bends = bends if bends is not None else next(iter(designs))
+    rows = min(rows or len(train), len(train))
+    used = np.sort(np.random.default_rng(seed).permutation(len(train))[:rows])
+    matrix, scaled = designs[bends].matrix(read.take(used)), penalty * rows / len(train)
+    weights, bias, iterations = _solve(matrix, targets[train[used]], task, scaled, iterations, end)
+    settings = {"penalty": penalty, "bends": bends, "iterations": iterations, "rows": rows}
     return Fitted(designs[bends], weights, bias, task, settings)
 
 
@@ -93,10 +102,22 @@ def _bends_to_try(examples: Examples, num_rows: int, bends: int | None) -> tuple
     return (BENDS, 0) if num_rows >= 2000 else (0, BENDS)
 
 
+def _affordable_rows(num_rows: int, end: float, seconds_a_row: float) -> int:
+    """Rows for which so many iterations as a fit of pictures or tables usually needs end in time."""
+    if end == float("inf"):
+        return num_rows
+    affordable = (end - time.monotonic()) / max(1e-12, seconds_a_row * USUAL_ITERATIONS)
+    return int(np.clip(affordable, min(num_rows, SEARCH_ROWS), num_rows))
+
+
 def _search(
     designs: dict[int, Design], some: tuple, task: Task, share: float, penalty: float | None, end: float
-) -> tuple[float, int]:
-    """The penalty and the bends with the least validation loss; at least one pair is tried, even when time is up."""
+) -> tuple[float, int, int]:
+    """The penalty and the bends with the least validation loss, and the solver's iterations in all.
+
+    At least one pair is tried, even when time is up.
+    """
+    steps = 0
     train, train_targets, held, held_targets = some
     best: tuple[float, float, int] | None = None
     for bends, design in designs.items():
@@ -104,6 +125,7 @@ def _search(
         worse = 0
         for candidate in PENALTIES if penalty is None else (penalty,):
             solved = _solve(train_matrix, train_targets, task, candidate * share, None, end, most=SEARCH_ITERATIONS)
+            steps += solved[2]
             loss = _loss(_outputs(held_matrix, solved[0], solved[1]), held_targets, task)
             worse = worse + 1 if best and loss > best[0] else 0
             if best is None or loss < best[0]:
@@ -113,7 +135,7 @@ def _search(
         if time.monotonic() > end:
             break
     assert best is not None
-    return best[1], best[2]
+    return best[1], best[2], steps
 
 
 def _solve(
@@ -130,7 +152,11 @@ def _solve(
     if task.kind == "regress":
         mean = float(targets.mean())
         solver = "sparse_cg" if sparse.issparse(matrix) else "cholesky"
-        ridge = Ridge(alpha=penalty, solver=solver, fit_intercept=True).fit(matrix, targets - mean)
+        with warnings.catch_warnings():
+            # Columns that say the same make the matrix nearly singular under a small penalty. Such a penalty is only
+            # tried: validation rows choose among them.
+            warnings.simplefilter("ignore", LinAlgWarning)
+            ridge = Ridge(alpha=penalty, solver=solver, fit_intercept=True).fit(matrix, targets - mean)
         return ridge.coef_.reshape(-1, 1).astype(np.float64), np.array([ridge.intercept_ + mean], np.float64), 0
     if len(np.unique(targets)) == 1:
         nothing, classes = np.zeros((1, matrix.shape[1])), np.unique(targets)

@@ -25,6 +25,8 @@ from fathom.baselines.parts.bags import UNITS, Bags
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 
+RANK = 1  # one weight for each word
+USE = "texts, alone or in a table"
 SOURCE = (
     "Salton & Buckley 1988, Information Processing & Management 24(5); words and pairs: Wang & Manning 2012, P12-2018"
 )

@@ -24,6 +24,7 @@ from fathom.rooms import nearest
 USE = "mixed tables"
 SOURCE = "late fusion of one vector for each form: Baltrušaitis et al. 2019, arXiv:1705.09406, section 7.1"
 TABLE = ("numbers", "categories")
+DROP_TOKENS = 0.1  # texts beside other columns are often names and titles: few words, each of weight
 TEXT_NETS: dict[str, Callable[..., nn.Module]] = {"transformer": transformer.build, "lstm": lstm.build}
 
 
@@ -103,7 +104,8 @@ class Fused(nn.Module):
 
 def _branch(name: str, about: dict[str, Any], width: int, text: Callable[..., nn.Module]) -> nn.Module:
     """A net from one text or one picture to [B, width]."""
-    builders = {"tokens": text, "pixels": resnet.build}
-    if about["form"] not in builders:
-        raise UserError(f"fused cannot take '{name}', which is {about['form']}. {nearest(about['form'], builders)}")
-    return builders[about["form"]]({name: about}, width)
+    if about["form"] == "tokens":
+        return text({name: about}, width, drop_tokens=DROP_TOKENS)
+    if about["form"] == "pixels":
+        return resnet.build({name: about}, width)
+    raise UserError(f"fused cannot take '{name}', which is {about['form']}: expected tokens or pixels.")
