@@ -535,3 +535,14 @@ def test_columns_of_real_tables_are_known(path: str) -> None:
         values = objects(*(cell or None for cell in cells))
         found.append("drop" if carries_nothing(name, values) else guess(name, values)[0])
     assert found == KINDS[path].split()
+
+
+def test_edges_spread_over_the_range_where_one_value_dominates() -> None:
+    """Nine rows in ten are 0: plain quantiles would leave a handful of edges for all the rest."""
+    random = np.random.default_rng(0)
+    values = np.concatenate([np.zeros(9_000), np.exp(random.normal(7, 1, 1_000))])
+    edges = number.fit(values)["quantiles"]
+    assert len(edges) >= 40
+    assert edges[0] == 0
+    assert edges[-1] == pytest.approx(float(np.float32(values.max())))
+    assert set(edges) <= set(np.float32(values).astype(float))

@@ -20,7 +20,7 @@ from fathom.run import RunFolder
 from fathom.show import shown
 
 # Share of what is left that the baselines may take together.
-BASELINE_SHARE = 0.2
+BASELINE_SHARE = 0.15
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Contest:
         """Seconds put aside for judging, predicting and writing."""
         if self.budget.seconds is None:
             return 0.0
-        return min(0.3 * self.budget.seconds, 4.0 + 0.06 * self.budget.seconds)
+        return min(0.3 * self.budget.seconds, 4.0 + 0.03 * self.budget.seconds)
 
     def save_recipe(self) -> None:
         self.folder.write_text("recipe.yaml", dump(self.recipe))
@@ -59,11 +59,11 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
     recipe, console = contest.recipe, contest.console
     chosen = _chosen_baselines(contest)
     candidates = []
+    budget = contest.budget
+    is_timed = budget.seconds is not None and not recipe.resolved
+    end = budget.spent + budget.share(BASELINE_SHARE, reserve=contest.reserve) if is_timed else 0.0
     for place, name in enumerate(chosen):
-        seconds = None
-        if not recipe.resolved and contest.budget.seconds is not None:
-            share = BASELINE_SHARE if place == 0 else BASELINE_SHARE / (1 - BASELINE_SHARE * place / len(chosen))
-            seconds = contest.budget.share(share / (len(chosen) - place), reserve=contest.reserve)
+        seconds = max(0.0, end - budget.spent) / (len(chosen) - place) if is_timed else None
         fitted = fit_baseline(
             name,
             contest.examples,

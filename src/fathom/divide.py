@@ -74,8 +74,9 @@ def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
         )
         folds = tuple(Fold(*pair) for pair in pairs)
     how = f"{wanted.folds}-fold cross-validation over {pool:,} · {len(cut.test):,} test"
+    why = recipe.why("folds").partition(": ")[2]
     plain = f"{len(cut.train):,} train · {len(cut.validate):,} validate · {len(cut.test):,} test"
-    say("Splitting", "; ".join([how if len(folds) > 1 else plain, *cut.notes]))
+    say("Splitting", "; ".join([how if len(folds) > 1 else plain, *([why] if why else []), *cut.notes]))
     return Divided(folds, cut.test, groups, tuple(LeftOut(table.places[row], why) for row, why in cut.left_out.items()))
 
 

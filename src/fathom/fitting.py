@@ -16,7 +16,7 @@ import numpy as np
 from fathom.compute import Budget, num_cores, pick_device, set_threads
 from fathom.console import Console
 from fathom.contest import Contest, fit_baselines
-from fathom.data import Examples, Table
+from fathom.data import Examples
 from fathom.divide import divide
 from fathom.encode import encode, fit_fields
 from fathom.errors import UserError
@@ -49,12 +49,14 @@ def fit(
         refuse_existing(out)
     _check_parts(recipe)
     table = read(recipe, recipe.data if data is None else data)
-    console.stage("Reading", f"{_shown(recipe, table)} → {table.summary}")
+    console.stage("Reading", f"{recipe.data or table.name} → {table.summary}")
+    recipe.data, recipe.test = _lasting(recipe.data), _lasting(recipe.test)
     for note in table.notes:
         console.more(note)
     budget = budget or Budget(recipe.budget)
     if budget.seconds is None and not recipe.resolved:
         budget.seconds = default_budget(recipe, table)
+        console.stage("Budget", recipe.why("budget"))
     _set_up_compute(recipe)
     prepared = prepare(table, recipe, console.stage)
     recipe.metric = chosen_metric(prepared.task, recipe)
@@ -87,8 +89,9 @@ class Outcome(NamedTuple):
     targets: np.ndarray
 
 
-def _shown(recipe: Recipe, table: Table) -> str:
-    return recipe.data or table.name
+def _lasting(path: str | None) -> str | None:
+    """A path that means the same from another folder, for whoever takes the run up again."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def _set_up_compute(recipe: Recipe) -> None:

@@ -50,9 +50,11 @@ def plan(contest: Contest) -> None:
         _settle(contest, style)
     recipe.resolved = True
     contest.save_recipe()
-    for reason in recipe.reasons:
-        if reason["what"] in ("model", "size", "epochs", "precision"):
-            contest.console.stage("Planning", f"{reason['what']} {reason['chosen']}: {reason['why']}")
+    told = [
+        f"{what} {recipe.why(what)}" for what in ("model", "threads", "precision", "size", "epochs") if recipe.why(what)
+    ]
+    for number, line in enumerate(told):
+        contest.console.stage("" if number else "Planning", line)
 
 
 def _rows(contest: Contest) -> int:

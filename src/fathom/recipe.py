@@ -25,8 +25,8 @@ VERSION = 1
 
 @dataclass
 class SplitRecipe:
-    test: float = 0.15  # share of rows
-    validate: float = 0.15
+    test: float | None = None  # share of rows; by default 0.15, and at most 20,000 rows
+    validate: float | None = None  # likewise, and at most 6,000 rows
     group: str | None = None  # rows of one group stay on one side
     time: str | None = None  # the future is the test
     folds: int | None = None  # 1: one validation set; more: cross-validation over train and validate
@@ -88,6 +88,11 @@ class Recipe:
         """Remember a choice and its reason, in place of an earlier reason for the same."""
         self.reasons = [reason for reason in self.reasons if reason["what"] != what]
         self.reasons.append({"what": what, "chosen": str(chosen), "why": why})
+
+    def why(self, what: str) -> str:
+        """'epochs 12: 12 are enough for 300 rows', a choice as one line; empty where it was not made here."""
+        found = [f"{r['chosen']}: {r['why']}" for r in self.reasons if r["what"] == what]
+        return found[0] if found else ""
 
 
 def from_mapping(values: dict[str, Any]) -> Recipe:
@@ -204,8 +209,9 @@ def _check(recipe: Recipe) -> None:
     if recipe.task not in (None, "classify", "regress"):
         raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, ['classify', 'regress'])}")
     for name in ("test", "validate"):
-        if not 0 < getattr(recipe.split, name) < 0.9:
-            raise UserError(f"split.{name} is {getattr(recipe.split, name)}; expected a share between 0 and 0.9.")
+        share = getattr(recipe.split, name)
+        if share is not None and not 0 < share < 0.9:
+            raise UserError(f"split.{name} is {share}; expected a share between 0 and 0.9.")
     positive = {"epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0}
     for name, least in positive.items():
         value = getattr(recipe.train, name)

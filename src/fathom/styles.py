@@ -53,18 +53,24 @@ def default(about: About, rows: int, task: Task) -> Style:
 
 
 def mlp(about: About, rows: int, task: Task) -> Style:
-    """Tables. Small tables want more passes and a smaller net."""
+    """Tables. Small ones want a small net, few bins, strong dropout and decay, and a low rate."""
+    is_large = rows >= 5_000
+    num_categories = len(about.get("categories", {}).get("names", ()))
     settings = replace(
         default(about, rows, task).train,
-        batch_size=batch_size(rows, 256),
-        learning_rate=5e-3,
-        weight_decay=0.02,
-        patience=16,
+        batch_size=256 if is_large else 64 if rows >= 1_000 else 32,
+        learning_rate=5e-3 if is_large else 2e-3 if rows >= 1_500 else 1e-3,
+        weight_decay=0.05 if is_large else 0.1,
+        warm_up=0.05,
+        patience=8 if is_large else 15,
     )
-    epochs = passes(rows, at_a_thousand=60, least=16)
-    widths = (256, 192, 128) if rows >= 5_000 else (128,)
-    sizes = [Size({"width": w, "members": 8}, epochs, epochs // 2, f"{rows:,} rows") for w in widths]
-    return Style(settings, tuple(sizes))
+    if is_large:
+        options = {"width": 256, "members": 8, "bins": 48, "dropout": 0.2 if num_categories >= 4 else 0.1}
+        return Style(
+            settings, (Size(options, 30, 10, f"{rows:,} rows"), Size(options | {"width": 128}, 30, 1, f"{rows:,} rows"))
+        )
+    options = {"width": 128, "members": 8, "bins": min(48, max(2, rows // 200)), "dropout": 0.3}
+    return Style(settings, (Size(options, 60, 1, f"only {rows:,} rows"),))
 
 
 def resnet(about: About, rows: int, task: Task) -> Style:
@@ -94,18 +100,28 @@ def resnet(about: About, rows: int, task: Task) -> Style:
     return Style(settings, tuple(sizes))
 
 
-def text(about: About, rows: int, task: Task) -> Style:
-    """Texts, learned from nothing: few epochs, strong dropout inside the network, smoothed labels."""
+def transformer(about: About, rows: int, task: Task) -> Style:
+    """Texts, learned from nothing: few epochs, strong dropout, smoothed labels."""
+    (words,) = about.values()
     settings = replace(
         default(about, rows, task).train,
         batch_size=batch_size(rows, 64),
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         weight_decay=0.05,
-        label_smoothing=0.1,
-        patience=5,
+        label_smoothing=0.1 if task.kind == "classify" else 0.0,
+        patience=4,
     )
-    epochs = passes(rows, at_a_thousand=16, least=6)
-    return Style(settings, (Size({}, epochs, 2, f"{rows:,} texts"),))
+    epochs = min(12, max(4, round(40_000 / rows)))
+    size = Size({"drop_tokens": 0.1 if words["length"] < 35 else 0.4}, epochs, 2, f"{rows:,} texts")
+    return Style(settings, (size,))
+
+
+def lstm(about: About, rows: int, task: Task) -> Style:
+    """As the Transformer, at twice the rate."""
+    alike = transformer(about, rows, task)
+    (size,) = alike.sizes
+    options = {"drop_tokens": min(0.2, size.options["drop_tokens"])}
+    return Style(replace(alike.train, learning_rate=2e-3), (replace(size, options=options),))
 
 
 def fused(about: About, rows: int, task: Task) -> Style:
@@ -132,7 +148,7 @@ STYLES: dict[str, Callable[[About, int, Task], Style]] = {
     "default": default,
     "mlp": mlp,
     "resnet": resnet,
-    "transformer": text,
-    "lstm": text,
+    "transformer": transformer,
+    "lstm": lstm,
     "fused": fused,
 }
