@@ -231,5 +231,5 @@ def test_the_recipe_says_why(run: fathom.Run) -> None:
     recipe = recipes.load(run.path / "recipe.yaml")
     assert recipe.resolved
     assert recipe.train.precision in ("fp32", "bf16")
-    assert {reason["what"] for reason in recipe.reasons} >= {"model", "precision", "size"}
+    assert {reason["what"] for reason in recipe.reasons} >= {"budget", "model", "size"}
     assert all(reason["why"] for reason in recipe.reasons)

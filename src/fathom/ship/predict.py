@@ -20,7 +20,7 @@ from fathom.encode import encode
 from fathom.errors import UserError
 from fathom.evaluate import evaluate, interval
 from fathom.fields import category, number
-from fathom.rooms import nearest, options
+from fathom.rooms import find, nearest, options
 from fathom.run import RunFolder
 from fathom.sources.parts.choose import choose, open_any
 from fathom.sources.parts.files import PICTURES
@@ -166,7 +166,21 @@ class Model:
                 f"{table.name or 'The data'} has no column '{missing[0]}', which the model was trained on. "
                 f"{nearest(missing[0], table.columns)}"
             )
-        return table, (*table.notes, *notes)
+        table, left_out = _readable(table, self.spec)
+        return table, (*table.notes, *notes, *left_out)
+
+
+def _readable(table: Table, spec: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:
+    """The rows whose values can be read at all, and a note for each that is left out."""
+    broken: dict[int, str] = {}
+    for name, field_spec in spec["fields"].items():
+        broken |= find("fields", field_spec["kind"]).broken(table.columns[name])
+    notes = tuple(f"left out: {table.places[row]}: {why}" for row, why in sorted(broken.items()))
+    if not broken:
+        return table, ()
+    if len(broken) == len(table):
+        raise UserError(f"None of {len(table):,} rows can be read; the first: {notes[0].removeprefix('left out: ')}.")
+    return table.take(np.setdiff1d(np.arange(len(table)), list(broken))), notes
 
 
 def _open(data: Any, spec: Mapping[str, Any]) -> Table:

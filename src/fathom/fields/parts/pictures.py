@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from fathom.errors import UserError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 SUFFIXES |= {".avif", ".jp2"}
 # Named one by one: Pillow would hand an .eps file to another program.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "ICO", "TGA")
+_WANTED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
 WORKING = 128
 _MOST_PIXELS = 80_000_000  # below the number from which Pillow itself warns
 _LONGEST = 4  # times the working size: a strip of paper does not fill the memory
@@ -70,6 +71,13 @@ class Cache:
 
 
 cache = Cache()
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """The wanted formats that this build of Pillow has: it answers an unknown name with a KeyError."""
+    Image.init()
+    return tuple(name for name in _WANTED if name in Image.OPEN)
 
 
 def is_missing(value: Any) -> bool:
@@ -143,7 +151,7 @@ def shrink(value: Any, working: int = WORKING) -> np.ndarray:
     elif isinstance(value, Image.Image):
         image = value
     elif isinstance(value, bytes | bytearray | memoryview):
-        image = Image.open(io.BytesIO(value), formats=_FORMATS)
+        image = Image.open(io.BytesIO(value), formats=_formats())
     else:
         raise UserError(
             f"A value of type {type(value).__name__} is no picture. "
