@@ -98,6 +98,15 @@ def test_a_training_cut_by_the_clock_repeats_to_the_last_bit_without_it() -> Non
     assert equal(weights(cut.model), weights(again.model))
 
 
+def test_a_plan_that_was_too_short_is_lengthened_up_to_the_most_epochs() -> None:
+    made = trainer(recipe(epochs=4, most_epochs=9), seconds=60.0)
+    progress = made.run()
+    assert progress.epoch == 9
+    again = trainer(recipe(epochs=4, most_epochs=9), replay=(progress.corrections, progress.stopped))
+    assert again.run().step == progress.step
+    assert equal(weights(made.model), weights(again.model))
+
+
 def test_rates_come_down_even_when_the_clock_shortens_the_plan() -> None:
     rates: list[float] = []
     made = trainer(recipe(epochs=100_000, schedule="one_cycle"), seconds=0.6)

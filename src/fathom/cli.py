@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,8 +36,6 @@ class Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code comes back."""
     started = time.monotonic()
-    # Threads that wait for each other by spinning take the core from the one they wait for when a neighbour is busy.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         given, rest = _parser().parse_known_args(words)
         given.settings = _settings(given, rest)

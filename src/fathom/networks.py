@@ -116,10 +116,11 @@ def make_trainer(
         drop_last=len(fold.train) >= 10 * recipe.train.batch_size,
     )
     judged = contest.targets[fold.validate]
+    once = config | {"views": 0}  # averaging over views would cost as much as some training
     measure = find("measures", contest.metric)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        predictions = as_network(model, config, device).predict_rows(tensors, fold.validate)
+        predictions = as_network(model, once, device).predict_rows(tensors, fold.validate)
         return _validation_loss(contest, predictions, judged), measure.measure(predictions, judged)
 
     return Trainer(

@@ -101,6 +101,7 @@ def _settle(contest: Contest, style: Style) -> None:
     if settings.epochs is None:
         wanted = size.epochs
         settings.epochs = max(1, min(wanted, epochs))
+        settings.most_epochs = wanted
         why = (
             f"{wanted} are enough for {_rows(contest):,} rows" if epochs >= wanted else f"{seconds:.0f} s allow no more"
         )

@@ -40,7 +40,8 @@ class ModelRecipe:
 
 @dataclass
 class TrainRecipe:
-    epochs: int | None = None
+    epochs: int | None = None  # planned; the clock may shorten or, up to most_epochs, lengthen the training
+    most_epochs: int | None = None
     batch_size: int | None = None
     accumulate: int = 1  # batches joined into one step
     learning_rate: float | None = None

@@ -172,7 +172,10 @@ class Trainer:
             )
 
     def _keep_pace(self, begun: float) -> None:
-        """Shorten the plan when the steps turn out slower than planned, so that the rates still come down in time."""
+        """Correct the plan when steps turn out slower or quicker than planned, so that the rates come down in time.
+
+        It is lengthened in its first half only: later the rates have come down too far for more steps to pay.
+        """
         progress = self.progress
         if self.replay is not None:
             for step, total in self.replay[0]:
@@ -183,8 +186,11 @@ class Trainer:
         if not math.isfinite(self.seconds) or progress.step == 0:
             return
         affordable = int(progress.step * 0.98 * self.seconds / spent)
+        wanted = min(affordable, (self.recipe.most_epochs or 0) * self.steps_per_epoch)
         if progress.step < self.pace.total and affordable < self.pace.total:
             self._correct(max(affordable, progress.step))
+        elif wanted > 1.1 * self.pace.total and self.pace.progress(progress.step) < 0.5:
+            self._correct(wanted)
 
     def _correct(self, total: int) -> None:
         self.pace.correct(self.progress.step, total)
