@@ -194,12 +194,11 @@ def _show_step(contest: Contest, number: int) -> Callable[[Step, int], None] | N
 
 def _show_epoch(contest: Contest, number: int, per_epoch: int) -> Callable[[Epoch], None]:
     measure = find("measures", contest.metric)
-    total = contest.recipe.train.epochs
 
     def show(epoch: Epoch) -> None:
         mark = "best" if epoch.best else ""
         contest.console.more(
-            f"{_label(contest, number)}epoch {epoch.number:>3}/{total}  train {epoch.train_loss:.4f}  "
+            f"{_label(contest, number)}epoch {epoch.number:>3}/{epoch.planned}  train {epoch.train_loss:.4f}  "
             f"validate {epoch.validate_loss:.4f}  {measure.LABEL} {shown(measure, epoch.metric):>8}  "
             f"{mark:4}  {clock(epoch.seconds_left)} left"
         )

@@ -31,6 +31,7 @@ class Epoch(NamedTuple):
     """One line of the story of a training."""
 
     number: int  # from 1
+    planned: int  # as things stand; the clock may correct it
     step: int
     train_loss: float
     validate_loss: float
@@ -166,9 +167,21 @@ class Trainer:
             self.best = _copied(judged.state_dict())
         if self.on_epoch is not None:
             rate = float(self.optimizer.param_groups[0]["lr"])
+            planned = math.ceil(self.pace.total / self.steps_per_epoch)
             left = (self.pace.total - progress.step) * progress.seconds / max(progress.step, 1)
             self.on_epoch(
-                Epoch(progress.epoch, progress.step, train_loss, loss, metric, rate, progress.seconds, better, left)
+                Epoch(
+                    progress.epoch,
+                    planned,
+                    progress.step,
+                    train_loss,
+                    loss,
+                    metric,
+                    rate,
+                    progress.seconds,
+                    better,
+                    left,
+                )
             )
 
     def _keep_pace(self, begun: float) -> None:
