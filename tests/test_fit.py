@@ -233,3 +233,23 @@ def test_the_recipe_says_why(run: fathom.Run) -> None:
     assert recipe.train.precision in ("fp32", "bf16")
     assert {reason["what"] for reason in recipe.reasons} >= {"budget", "model", "size"}
     assert all(reason["why"] for reason in recipe.reasons)
+
+
+def test_nothing_that_is_fitted_sees_a_test_row(tmp_path: Path) -> None:
+    """Other values in the test rows leave the specs and every baseline's files as they were."""
+    rows = people(240)
+    data = write_csv(tmp_path / "one.csv", rows, without=("wealth",))
+    one = fathom.fit(data, target="rich", out=tmp_path / "one", model="none", **QUICK)
+    split = one.folder.read_table("split.parquet")
+    for row in split["row"][split["part"] == "test"]:
+        rows[row] |= {"hours": str(1000 + row), "job": "astronaut"}
+    changed = write_csv(tmp_path / "two.csv", rows, without=("wealth",))
+    two = fathom.fit(changed, target="rich", out=tmp_path / "two", model="none", **QUICK)
+    assert list(two.folder.read_table("split.parquet")["part"]) == list(split["part"])
+    specs = [run.folder.read_json("spec.json")["fields"] for run in (one, two)]
+    for spec in specs:
+        for field in spec.values():
+            field.pop("why")  # the guess of a column's kind looks at all rows, and says how many
+    assert specs[0] == specs[1]
+    fitted = [_content(run.path / "baseline") for run in (one, two)]
+    assert fitted[0] == fitted[1]
