@@ -130,6 +130,10 @@ def test_budget_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "was not understood" in refused(capsys, "fit", "digits", "--budget", "soon")
 
 
+def test_unknown_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'gpu9' is not a device" in refused(capsys, "fit", "digits", "device=gpu9")
+
+
 def test_run_folder_that_exists(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     said = refused(capsys, "fit", "digits", "--out", "mine")

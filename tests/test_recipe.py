@@ -31,6 +31,11 @@ def test_saved_recipe_reads_back_the_same(tmp_path: Path) -> None:
         ({"split": {"test": 1.5}}, "split.test is 1.5"),
         ({"split": 3}, "'split' is 3; a group of keys was expected."),
         ({"seed": True}, "'seed' is True; expected int."),
+        ({"train": {"schedule": "cosin"}}, "train.schedule is 'cosin'. Did you mean 'cosine'?"),
+        ({"train": {"precision": "fp16"}}, "train.precision is 'fp16'."),
+        ({"train": {"augment": {"rotat": 1.0}}}, "Did you mean 'rotate'?"),
+        ({"train": {"label_smoothing": 1.5}}, "train.label_smoothing is 1.5"),
+        ({"train": {"huber": -1.0}}, "train.huber is -1.0; expected 0 or more."),
         ({"version": 99}, "The recipe has version 99"),
     ],
 )

@@ -95,7 +95,10 @@ def _lasting(path: str | None) -> str | None:
 
 
 def _set_up_compute(recipe: Recipe) -> None:
-    pick_device(recipe.device)  # refused now rather than after the baselines
+    try:
+        pick_device(recipe.device)  # refused now rather than after the baselines
+    except ValueError as error:
+        raise UserError(str(error)) from None
     set_threads(recipe.threads or num_cores())
 
 

@@ -133,7 +133,7 @@ def make_trainer(
         seconds=_fold_seconds(contest, number),
         replay=_replay(recipe, number),
         on_step=_show_step(contest, number),
-        on_epoch=_show_epoch(contest, number, batches.per_epoch),
+        on_epoch=_show_epoch(contest, number),
         keep=_keeper(contest, number),
     )
 
@@ -192,7 +192,7 @@ def _show_step(contest: Contest, number: int) -> Callable[[Step, int], None] | N
     return show
 
 
-def _show_epoch(contest: Contest, number: int, per_epoch: int) -> Callable[[Epoch], None]:
+def _show_epoch(contest: Contest, number: int) -> Callable[[Epoch], None]:
     measure = find("measures", contest.metric)
 
     def show(epoch: Epoch) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -254,8 +253,3 @@ def _refuse_too_little(table: Table, task: Task, targets: np.ndarray, left_out: 
         raise UserError(
             f"More than half of the data cannot be read{lost}. Mend it, or check delimiter=, encoding= and header=."
         )
-
-
-def short_name(data: Any, table: Table) -> str:
-    """A name for the run folder."""
-    return table.name or (Path(data).stem if isinstance(data, str | Path) else "run")

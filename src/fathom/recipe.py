@@ -18,9 +18,11 @@ from typing import Any
 import yaml
 
 from fathom.errors import UserError
+from fathom.optimizers.schedule import SHAPES
 from fathom.rooms import nearest
 
 VERSION = 1
+AUGMENTATIONS = ("shift", "rotate", "scale", "erase")
 
 
 @dataclass
@@ -222,6 +224,20 @@ def _check(recipe: Recipe) -> None:
         value = getattr(recipe.train, name)
         if value is not None and not value > 0:
             raise UserError(f"train.{name} is {value}; expected a number above 0.")
+    train = recipe.train
+    for name, known in (("schedule", list(SHAPES)), ("precision", ["fp32", "bf16"])):
+        value = getattr(train, name)
+        if value is not None and value not in known:
+            raise UserError(f"train.{name} is '{value}'. {nearest(value, known)}")
+    for name in train.augment or {}:
+        if name not in AUGMENTATIONS:
+            raise UserError(f"train.augment has no '{name}'. {nearest(name, AUGMENTATIONS)}")
+    if train.label_smoothing is not None and not 0 <= train.label_smoothing < 1:
+        raise UserError(f"train.label_smoothing is {train.label_smoothing}; expected a share from 0 to below 1.")
+    for name in ("huber", "average", "weight_decay", "warm_up"):
+        value = getattr(train, name)
+        if value is not None and value < 0:
+            raise UserError(f"train.{name} is {value}; expected 0 or more.")
     if recipe.split.folds is not None and recipe.split.folds < 1:
         raise UserError(f"split.folds is {recipe.split.folds}; expected 1 or more.")
     if recipe.seed < 0:

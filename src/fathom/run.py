@@ -116,10 +116,6 @@ class RunFolder:
         writer.writerows(rows)
         self.write_text(name, sink.getvalue())
 
-    def append_text(self, name: str, text: str) -> None:
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(text)
-
     # Reading
 
     def read_json(self, name: str) -> Any:
