@@ -33,6 +33,8 @@ NUMBERS = {
 }
 CATEGORIES = {"form": "categories", "names": ["colour", "shape"], "sizes": [4, 3]}
 TEXT = {"form": "tokens", "vocabulary": 60, "length": 12}
+STREAM = {"form": "stream", "vocabulary": 60, "length": 12}
+FRAMES = {"form": "frames", "channels": 5, "length": 12}
 GRAY = {"form": "pixels", "height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.2], "mirror": False}
 COLOUR = {"form": "pixels", "height": 32, "width": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 COLOUR |= {"mirror": True, "why_mirror": "photographs"}
@@ -47,6 +49,10 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "text": {"review": TEXT},
     "two texts": {"title.de": TEXT, "body": TEXT},
     "text and numbers": {"numbers": NUMBERS, "review": TEXT},
+    "running text": {"text": STREAM},
+    "a text into another": {"source": TEXT, "target": STREAM},
+    "picture and caption": {"photo": COLOUR, "caption": TEXT},
+    "frames": {"recording": FRAMES},
     "everything": {"numbers": NUMBERS, "categories": CATEGORIES, "a text": TEXT, "photo": GRAY},
 }
 EVERY = rooms.every("models")
@@ -76,6 +82,14 @@ def one_input(about: dict[str, Any], rows: int, random: torch.Generator) -> Tens
         lengths = torch.randint(2, about["length"], (rows,), generator=random)
         lengths[0], lengths[1] = 0, about["length"]  # a missing text, and one without padding
         return tokens * (torch.arange(about["length"]) < lengths[:, None])
+    if about["form"] == "stream":
+        stream = torch.randint(1, about["vocabulary"], (rows, about["length"]), generator=random)
+        stream[:, 0] = torch.arange(1, rows + 1)  # the first position alone must tell the rows apart
+        return stream
+    if about["form"] == "frames":
+        frames = torch.randn(rows, about["length"], about["channels"], generator=random)
+        lengths = torch.randint(3, about["length"], (rows,), generator=random)
+        return frames.masked_fill(torch.arange(about["length"])[:, None] >= lengths[:, None, None], float("nan"))
     shape = (rows, about["channels"], about["height"], about["width"])
     return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
 
@@ -152,9 +166,11 @@ def test_overfits_one_batch_and_every_parameter_moves(module: ModuleType, inputs
     model = build(module, inputs).train()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     batch = Batch(make(inputs), torch.arange(ROWS) % 3)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    *_, last = train(model, Classify(3), [batch] * 60, optimizer)
-    assert float(last.loss) < 0.1
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in train(model, Classify(3), [batch] * 200, optimizer):  # noqa: B007
+        if float(step.loss) < 0.1:
+            break
+    assert float(step.loss) < 0.1
     still = [name for name, p in model.named_parameters() if torch.equal(before[name], p)]
     assert not still, f"no gradient ever reached {still}"
 
@@ -163,8 +179,12 @@ def test_overfits_one_batch_and_every_parameter_moves(module: ModuleType, inputs
 def test_learns_numbers(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
     model = build(module, inputs, outputs=1).train()
     batch = Batch(make(inputs), torch.linspace(-2, 2, ROWS))
-    steps = list(train(model, Regress(), [batch] * 60, torch.optim.Adam(model.parameters(), lr=1e-2)))
-    assert float(steps[-1].loss) < 0.2 * float(steps[0].loss)
+    first = None
+    for step in train(model, Regress(), [batch] * 200, torch.optim.Adam(model.parameters(), lr=3e-3)):
+        first = float(step.loss) if first is None else first
+        if float(step.loss) < 0.2 * first:
+            return
+    raise AssertionError(f"the loss only fell from {first} to {float(step.loss)}")
 
 
 @pytest.mark.parametrize(("module", "inputs"), CLAIMED)
@@ -192,15 +212,17 @@ def test_saved_equals_loaded(module: ModuleType, inputs: dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("module", "inputs"), [c for c in CLAIMED if any(about["form"] == "tokens" for about in c.values[1].values())]
+    ("module", "inputs"), [c for c in CLAIMED if any(about["form"] in ("tokens", "frames") for about in c.values[1].values())]
 )
 def test_padding_does_not_leak(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
     model = build(module, inputs).eval()
     values = make(inputs)
     named = {next(iter(inputs)): values} if isinstance(values, Tensor) else values
+    more = {"tokens": ((0, 5), 0), "frames": ((0, 0, 0, 5), float("nan"))}
     padded = {
-        name: nn.functional.pad(value, (0, 5)) if inputs[name]["form"] == "tokens" else value
+        name: nn.functional.pad(value, more[form][0], value=more[form][1]) if form in more else value
         for name, value in named.items()
+        for form in (inputs[name]["form"],)
     }
     with torch.no_grad():
         longer = model(next(iter(padded.values())) if isinstance(values, Tensor) else padded)

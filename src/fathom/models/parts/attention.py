@@ -39,6 +39,48 @@ class SelfAttention(nn.Module):
         return self.project_out(mixed.transpose(1, 2).flatten(2))
 
 
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    inside: Tensor | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(scale · query keyᵀ + bias) value: query [B, H, T, D], key and value [B, G, S, D] → [B, H, T, D].
+
+    Queries share keys in groups where G < H (Ainslie et al. 2023, arXiv:2305.13245). The T queries are the last T of
+    the S positions, so that a cache needs no more than longer keys. `inside` [B, S] is True for real positions;
+    `causal` hides the future and `window` all but the latest so many positions (itself counted); `bias` [.., H, T, S]
+    is added to the scores. `scale` is 1/sqrt(D) if left out. A position always sees itself, so padding is never NaN.
+    """
+    T, S = query.shape[2], key.shape[2]
+    if key.shape[1] != query.shape[1]:
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    mask = None
+    if causal and (T > 1 or window is not None) or (inside is not None and causal):
+        place = torch.arange(S, device=query.device)
+        ago = place[S - T :, None] - place  # [T, S]: how long before the query the key stands
+        mask = ago >= 0 if window is None else (ago >= 0) & (ago < window)
+        if inside is not None:
+            mask = (mask & inside[:, None, None, :]) | (ago == 0)
+    elif inside is not None:
+        mask = inside[:, None, None, :]
+    plain = causal and inside is None and window is None and bias is None and T == S
+    if bias is not None and mask is not None:
+        mask = bias.masked_fill(~mask, float("-inf"))
+    elif bias is not None:
+        mask = bias
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=None if plain else mask, dropout_p=dropout, is_causal=plain, scale=scale
+    )
+
+
 def rotation(length: int, width: int, device: torch.device, *, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines [length, width / 2] of the angle by which pair i of channels is turned at each position."""
     pairs = torch.arange(0, width, 2, device=device, dtype=torch.float32)

@@ -30,13 +30,18 @@ class TokenEmbedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        first = torch.arange(tokens.shape[1], device=tokens.device) == 0
-        inside = (tokens != 0) | first
+        inside = real(tokens)
         x = self.dropout(self.vectors(tokens))
         if self.training and self.drop_tokens:
-            kept = (torch.rand(tokens.shape, device=tokens.device) >= self.drop_tokens) | first
+            kept = torch.rand(tokens.shape, device=tokens.device) >= self.drop_tokens
+            kept[:, 0] = True
             x = x * kept.unsqueeze(-1)
         return x, inside
+
+
+def real(tokens: Tensor) -> Tensor:
+    """Where ids [B, T] are not padding: bool [B, T]. The first position of a row always counts."""
+    return (tokens != 0) | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
 
 
 def is_one_text(inputs: dict[str, dict[str, Any]]) -> bool:
