@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -192,7 +193,12 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(networks, "save_checkpoint", save)
     with pytest.raises(fathom.UserError, match="not finished.*fathom resume"):
         fathom.load(tmp_path / "killed")
+    given: list[float] = []
+    fold_seconds = networks._fold_seconds
+    monkeypatch.setattr(networks, "_fold_seconds", lambda *a: given.append(fold_seconds(*a)) or given[-1])
     resumed = fathom.resume(tmp_path / "killed")
+    assert given
+    assert all(seconds < math.inf for seconds in given), "a run taken up again keeps a clock"
     one, two = _content(whole.path), _content(resumed.path)
     assert [name for name in one if one[name] != two.get(name)] == []
 
