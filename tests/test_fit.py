@@ -16,6 +16,8 @@ from fathom.run import RunFolder
 
 from .conftest import people, write_csv
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 QUICK = {
     "train__epochs": 3,
     "train__precision": "fp32",
@@ -93,7 +95,7 @@ def test_predicts_without_target_in_another_order_with_new_categories(run: fatho
 
 
 def test_a_missing_column_is_named(run: fathom.Run) -> None:
-    with pytest.raises(fathom.UserError, match="has no column 'hours'.*Did you mean 'hour'"):
+    with pytest.raises(fathom.UserError, match="Column 'hours' is missing in .*Did you mean 'hour'"):
         run.predict({"age": 40, "hour": 30, "job": "cook"})
 
 
