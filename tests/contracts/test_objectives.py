@@ -1,4 +1,4 @@
-"""Every file of objectives/ keeps the contract of an objective; a new file for a known kind of task is found by itself."""
+"""Every file of objectives/ keeps the contract of an objective; a new file for a known task is found by itself."""
 
 from __future__ import annotations
 
