@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,14 @@ def write_csv(path: Path, rows: list[dict[str, str]], *, without: tuple[str, ...
     lines = [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def patient() -> Iterator[None]:
+    """Runs without a budget get an hour, so that a busy machine does not change what a test finds."""
+    from fathom import fitting
+
+    with pytest.MonkeyPatch.context() as patch:
+        explained = fitting.default_budget
+        patch.setattr(fitting, "default_budget", lambda *given: max(3600.0, explained(*given)))
+        yield

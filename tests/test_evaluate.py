@@ -91,6 +91,19 @@ def test_large_data_has_the_interval_of_the_normal_law() -> None:
     assert high - low == pytest.approx(expected, rel=0.12)
 
 
+def test_a_perfect_score_on_few_rows_is_not_certainty() -> None:
+    task = Task("classify", "y", ("a", "b"))
+    targets = np.array([0] * 30 + [1] * 10)
+    right = np.eye(2)[targets] * 0.8 + 0.1
+    for units, rows in ((None, 10), (np.arange(40) // 8, 5)):
+        found = evaluate(right, targets, task, units=units)
+        for name in ("auc", "f1", "balanced_accuracy"):
+            assert found[name]["value"] == 1.0
+            assert found[name]["interval"] == pytest.approx(list(intervals.wilson(rows, rows)))
+    nothing = evaluate(1 - right, targets, task)
+    assert nothing["auc"]["interval"] == pytest.approx(list(intervals.wilson(0, 10)))
+
+
 def test_undefined_is_nan_and_no_rows_is_no_error() -> None:
     predictions, targets = labelled(np.random.default_rng(0), 50)
     one_class = evaluate(predictions, np.zeros_like(targets), BINARY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fathom import recipe as recipes
 from fathom.run import RunFolder
 
 from .conftest import people, write_csv
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 QUICK = {
     "train__epochs": 3,
@@ -92,7 +95,7 @@ def test_predicts_without_target_in_another_order_with_new_categories(run: fatho
 
 
 def test_a_missing_column_is_named(run: fathom.Run) -> None:
-    with pytest.raises(fathom.UserError, match="has no column 'hours'.*Did you mean 'hour'"):
+    with pytest.raises(fathom.UserError, match="Column 'hours' is missing in .*Did you mean 'hour'"):
         run.predict({"age": 40, "hour": 30, "job": "cook"})
 
 
@@ -192,7 +195,12 @@ def test_a_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(networks, "save_checkpoint", save)
     with pytest.raises(fathom.UserError, match="not finished.*fathom resume"):
         fathom.load(tmp_path / "killed")
+    given: list[float] = []
+    fold_seconds = networks._fold_seconds
+    monkeypatch.setattr(networks, "_fold_seconds", lambda *a: given.append(fold_seconds(*a)) or given[-1])
     resumed = fathom.resume(tmp_path / "killed")
+    assert given
+    assert all(seconds < math.inf for seconds in given), "a run taken up again keeps a clock"
     one, two = _content(whole.path), _content(resumed.path)
     assert [name for name in one if one[name] != two.get(name)] == []
 

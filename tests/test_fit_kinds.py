@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import fathom
 
 from .conftest import people, write_csv
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 QUICK = {
     "train__epochs": 1, "train__precision": "fp32", "split__folds": 1, "threads": 1, "explain_rows": 20, "quiet": True,

@@ -12,13 +12,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "fit", "load", "resume"]
+__all__ = ["Run", "UserError", "fit", "from_pretrained", "generate", "load", "resume", "save_pretrained"]
 
 if TYPE_CHECKING:
     from fathom.api import Run, fit, load, resume
     from fathom.errors import UserError
+    from fathom.generation import generate
+    from fathom.pretrained import from_pretrained, save_pretrained
 
-_HOMES = {"Run": "api", "fit": "api", "load": "api", "resume": "api", "UserError": "errors"}
+_HOMES = {
+    "Run": "api",
+    "fit": "api",
+    "load": "api",
+    "resume": "api",
+    "UserError": "errors",
+    "from_pretrained": "pretrained",
+    "save_pretrained": "pretrained",
+    "generate": "generation",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -55,11 +55,15 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     raise ValueError(f"'{precision}' is not a precision. Use {' or '.join(PRECISIONS)}.")
 
 
-def seconds_per_call(
-    call: Callable[[], Any], device: torch.device, *, at_least: int = 2, seconds: float = 0.5
-) -> float:
-    """Median seconds of a call, after one that is not counted (it packs weights and chooses kernels)."""
+def seconds_per_call(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.5) -> float:
+    """Median seconds of a call, after one that is not counted (it packs weights and chooses kernels).
+
+    At least two are timed, or one where already the first took longer than `seconds`.
+    """
+    begun = time.perf_counter()
     call()
+    _wait(device)
+    at_least = 2 if time.perf_counter() - begun < seconds else 1
     times: list[float] = []
     begun = time.perf_counter()
     while len(times) < at_least or (time.perf_counter() - begun < seconds and len(times) < 20):

@@ -5,7 +5,9 @@ In a pipe or a log there are only plain lines. Everything printed is kept for th
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import IO
@@ -35,7 +37,7 @@ class Console:
         self.lines.append(text)
         if not self.quiet:
             self._clear_bar()
-            print(text, file=self.stream, flush=True)
+            print(_wrapped(text) if self.is_live else text, file=self.stream, flush=True)
 
     def bar(self, text: str, share: float) -> None:
         """A bar that is drawn over again; shown on a terminal only, ten times a second at most."""
@@ -62,9 +64,12 @@ class Console:
 
 
 def _columns() -> int:
-    import shutil
-
     return shutil.get_terminal_size().columns
+
+
+def _wrapped(text: str) -> str:
+    """A line longer than the terminal goes on under its own text, not under its label."""
+    return textwrap.fill(text, max(2 * LABEL_WIDTH, _columns() - 1), subsequent_indent=" " * LABEL_WIDTH)
 
 
 def clock(seconds: float) -> str:

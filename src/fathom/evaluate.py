@@ -33,7 +33,8 @@ def evaluate(
 
     `predictions` are probabilities [N, C] or numbers [N]; `units` [N] labels rows that belong together (patients,
     days), which are then resampled together. Accuracy: Wilson's interval (without units). Means of rows: BCa
-    bootstrap. Others: bootstrap of the whole measure.
+    bootstrap. Others: bootstrap of the whole measure. A perfect share (area, F1) gets Wilson's interval for as many
+    trials as the rarest class has rows.
     """
     modules = measures_of(task)
     columns = {name: module.per_row(predictions, targets) for name, module in modules.items()}
@@ -46,12 +47,22 @@ def evaluate(
             ends = (float("nan"), float("nan"))
         elif name == "accuracy" and units is None:
             ends = intervals.wilson(float(means[name].sum()), len(targets), LEVEL)
+        elif module.RANGE == (0.0, 1.0) and module.HIGHER_IS_BETTER and min(abs(value), abs(1 - value)) < 1e-9:
+            # Without a mistake (or a hit) no resample has one, and the bootstrap would be sure.
+            rows = _independent_rows(targets, units)
+            ends = intervals.wilson(value * rows, rows, LEVEL)
         elif name in means and resampled is not None:
             ends = _mean_interval(module, value, resampled, list(means).index(name))
         else:
             ends = _whole_interval(module, predictions, targets, units, seed)
         found[name] = {"value": value, "interval": _inside(module, ends)}
     return found
+
+
+def _independent_rows(targets: np.ndarray, units: np.ndarray | None) -> int:
+    """Rows of the rarest class, which such measures hang on most; no more than there are units."""
+    rarest = int(np.unique(targets, return_counts=True)[1].min())
+    return rarest if units is None else min(rarest, len(np.unique(units)))
 
 
 def _mean_interval(

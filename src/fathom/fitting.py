@@ -54,7 +54,8 @@ def fit(
     for note in table.notes:
         console.more(note)
     budget = budget or Budget(recipe.budget)
-    if budget.seconds is None and not recipe.resolved:
+    # Taken up again, a fold that nothing was decided for yet has a clock as it had before.
+    if budget.seconds is None and (resume is not None or not recipe.resolved):
         budget.seconds = default_budget(recipe, table)
         console.stage("Budget", recipe.why("budget"))
     _set_up_compute(recipe)

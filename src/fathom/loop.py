@@ -14,6 +14,7 @@ gradient does not depend on how a batch was cut into micro-batches.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -122,20 +123,24 @@ def _backpropagate(
 
 
 def _step(optimizer: Optimizer, loss: Tensor, *, index: int, player: int, clip: float | None, count: float) -> Step:
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]) if clip is not None else None
     rate = float(optimizer.param_groups[0]["lr"])
-    finite = torch.isfinite(loss) if norm is None else torch.isfinite(norm) & torch.isfinite(loss)
+    norm = None if clip is None else nn.utils.get_total_norm([p.grad for p in _moved(optimizer) if p.grad is not None])
     # On CPU reading the answer costs nothing. On a GPU it would stop the queue at every step: there the gradient is
     # zeroed without asking, and the optimizer moves by its momentum alone.
     if loss.device.type == "cpu":
-        if not bool(finite):
+        if not (math.isfinite(loss) and (norm is None or math.isfinite(norm))):
             return Step(index, player, loss, norm, rate, count, refused=True)
     else:
-        for p in parameters:
+        finite = torch.isfinite(loss) if norm is None else torch.isfinite(norm) & torch.isfinite(loss)
+        for p in _moved(optimizer):
             assert p.grad is not None
             p.grad = torch.where(finite, p.grad, torch.zeros_like(p.grad))
     if norm is not None and clip is not None:
-        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        nn.utils.clip_grads_with_norm_(_moved(optimizer), clip, norm)
     optimizer.step()
     return Step(index, player, loss, norm, rate, count)
+
+
+def _moved(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that have a gradient."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -89,9 +89,7 @@ def load(
     names: dict[str, str] = family.names(blueprint)
     missing = [theirs for theirs in names.values() if theirs not in tensors]
     wanted = set(names.values())
-    over = [
-        name for name in tensors if name not in wanted and not any(fnmatchcase(name, p) for p in family.LEFT_OVER)
-    ]
+    over = [name for name in tensors if name not in wanted and not any(fnmatchcase(name, p) for p in family.LEFT_OVER)]
     if missing or over:
         told = [f"{len(n)} {what} ({_some(n)})" for n, what in ((missing, "missing"), (over, "left over")) if n]
         raise UserError(f"The tensors in {where} are not those of {blueprint.model}: {', '.join(told)}.")

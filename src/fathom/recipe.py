@@ -89,8 +89,9 @@ class Recipe:
 
     def explain(self, what: str, chosen: object, why: str) -> None:
         """Remember a choice and its reason, in place of an earlier reason for the same."""
-        self.reasons = [reason for reason in self.reasons if reason["what"] != what]
-        self.reasons.append({"what": what, "chosen": str(chosen), "why": why})
+        reasons = {reason["what"]: reason for reason in self.reasons}
+        reasons[what] = {"what": what, "chosen": str(chosen), "why": why}
+        self.reasons = list(reasons.values())
 
     def why(self, what: str) -> str:
         """'epochs 12: 12 are enough for 300 rows', a choice as one line; empty where it was not made here."""

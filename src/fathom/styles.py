@@ -74,9 +74,13 @@ def mlp(about: About, rows: int, task: Task) -> Style:
 
 
 def resnet(about: About, rows: int, task: Task) -> Style:
-    """Pictures. Few passes at a high rate; views only where a shift by one pixel is small beside the picture."""
+    """Pictures. Few passes at a high rate; views only where a shift by one pixel is small beside the picture.
+
+    Few passes over many pictures learn little by heart: turning and resizing them costs more than it gives.
+    """
     (picture,) = about.values()
     is_small, has_colour = min(picture["height"], picture["width"]) < 16, picture["channels"] > 1
+    is_many = rows >= 10_000
     settings = replace(
         default(about, rows, task).train,
         batch_size=batch_size(rows, 128),
@@ -86,11 +90,16 @@ def resnet(about: About, rows: int, task: Task) -> Style:
         average=0.5,
         patience=20,
         clip=None,
-        augment={"shift": 0.07, "rotate": 8.0, "scale": 0.1, "erase": 0.2 if has_colour else 0.0},
+        augment={
+            "shift": 0.07,
+            "rotate": 0.0 if is_many else 8.0,
+            "scale": 0.0 if is_many else 0.1,
+            "erase": 0.2 if has_colour else 0.0,
+        },
         views=0 if is_small else 1,
     )
     epochs = passes(rows, at_a_thousand=20, least=16)
-    if rows >= 10_000:
+    if is_many:
         sizes = [
             Size({"width": w}, epochs, least, f"{rows:,} pictures")
             for w, least in ((48, 12), (32, 4), (24, 4), (16, 1))

@@ -5,6 +5,12 @@ there are numbers or categories the output is [B, K, outputs], for the table's b
 are encoded once and shared by all of them.
 
 Shapes: B rows, K members.
+
+    >>> colours = {"form": "categories", "names": ["colour"], "sizes": [4]}
+    >>> review = {"form": "tokens", "vocabulary": 50, "length": 12}
+    >>> model = build({"categories": colours, "review": review}, 3, members=4)
+    >>> model({"categories": torch.tensor([[1], [3]]), "review": torch.randint(1, 50, (2, 12))}).shape
+    torch.Size([2, 4, 3])
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ TEXT_NETS: dict[str, Callable[..., nn.Module]] = {"transformer": transformer.bui
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     forms = [about["form"] for about in inputs.values()]
     texts, pictures = forms.count("tokens"), forms.count("pixels")
-    if len(forms) < 2 or not texts + pictures:
+    if len(forms) < 2 or not texts + pictures or set(forms) - {*TABLE, "tokens", "pixels"}:
         return None
     parts = [form for form in TABLE if form in forms]
     parts += [f"{texts} text{'s' * (texts > 1)}"] if texts else []

@@ -7,6 +7,11 @@ Sources: numeric embeddings, Gorishniy et al. 2022, arXiv:2203.05556, section 3;
 arXiv:2410.24210, section 3.3; smooth clipping, RealMLP, Holzmüller et al. 2024, arXiv:2407.04491. Departures:
 embeddings of categories in place of one-hot codes, dropout masks drawn once for several members, and narrower
 embeddings where columns are many.
+
+    >>> import torch
+    >>> ages = {"form": "numbers", "names": ["age"], "mean": [40.0], "std": [9.0], "quantiles": [[20.0, 40.0, 60.0]]}
+    >>> build({"numbers": ages}, 3, members=4)(torch.tensor([[31.0], [float("nan")]])).shape
+    torch.Size([2, 4, 3])
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ Made for nets that start from nothing on thousands of texts, not millions: few l
 over neighbouring tokens in front, since so few texts do not teach attention what a phrase is.
 
 Shapes: B rows, T positions.
+
+    >>> model = build({"review": {"form": "tokens", "vocabulary": 50, "length": 12}}, 3)
+    >>> model(torch.randint(1, 50, (2, 12))).shape
+    torch.Size([2, 3])
 """
 
 from __future__ import annotations

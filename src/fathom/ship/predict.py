@@ -163,11 +163,18 @@ class Model:
         missing = [name for name in self.spec["fields"] if name not in table.columns]
         if missing:
             raise UserError(
-                f"{table.name or 'The data'} has no column '{missing[0]}', which the model was trained on. "
-                f"{nearest(missing[0], table.columns)}"
+                f"{_named(missing)} missing in {table.name or 'the data'}, and the model was trained with "
+                f"{'it' if len(missing) == 1 else 'them'}. {nearest(missing[0], table.columns)} "
+                "Cells may be empty (null in JSON) where the value is not known."
             )
         table, left_out = _readable(table, self.spec)
         return table, (*table.notes, *notes, *left_out)
+
+
+def _named(columns: list[str]) -> str:
+    """'Column 'age' is', 'Columns 'age', 'sex' are'."""
+    listed = ", ".join(f"'{name}'" for name in columns)
+    return f"Column {listed} is" if len(columns) == 1 else f"Columns {listed} are"
 
 
 def _readable(table: Table, spec: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:

@@ -1,9 +1,13 @@
-"""Self-attention over sequences of different lengths.
+"""Attention over sequences of different lengths.
 
 `inside` is True for real positions. A padded position is never attended to, but its own output is not zero: whoever
 pools over positions must mask again.
 
-Shapes: B rows, T positions, H heads, D width of a head.
+Shapes: B rows, T positions of queries, S of keys, H heads, G groups of heads that share keys, D width of a head.
+
+    >>> query, key = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    >>> attend(query, key, key, causal=True, window=3).shape
+    torch.Size([2, 4, 5, 8])
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fathom.models.parts.rotary import rotate, rotation
 
 SOURCE = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2; rotary positions: Su et al. 2021, arXiv:2104.09864"
 
@@ -54,43 +60,34 @@ def attend(
     """softmax(scale · query keyᵀ + bias) value: query [B, H, T, D], key and value [B, G, S, D] → [B, H, T, D].
 
     Queries share keys in groups where G < H (Ainslie et al. 2023, arXiv:2305.13245). The T queries are the last T of
-    the S positions, so that a cache needs no more than longer keys. `inside` [B, S] is True for real positions;
-    `causal` hides the future and `window` all but the latest so many positions (itself counted); `bias` [.., H, T, S]
-    is added to the scores. `scale` is 1/sqrt(D) if left out. A position always sees itself, so padding is never NaN.
+    the S positions, so that a cache needs no more than longer keys. `inside` [B, S] is True for real positions (of a
+    longer mask the last S count); `causal` hides the future, and `window` with it all but the latest so many positions,
+    itself counted (Beltagy et al. 2020, arXiv:2004.05150); `bias` [.., H, T, S] is added to the scores. `scale` is
+    1/sqrt(D) if left out. Under `causal` a position always sees itself, so that padding is never NaN; without it each
+    row needs one real position.
     """
+    assert causal or window is None, "a window looks back: it needs causal=True"
     T, S = query.shape[2], key.shape[2]
     if key.shape[1] != query.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    mask = None
-    if causal and (T > 1 or window is not None) or (inside is not None and causal):
-        place = torch.arange(S, device=query.device)
-        ago = place[S - T :, None] - place  # [T, S]: how long before the query the key stands
-        mask = ago >= 0 if window is None else (ago >= 0) & (ago < window)
-        if inside is not None:
-            mask = (mask & inside[:, None, None, :]) | (ago == 0)
-    elif inside is not None:
-        mask = inside[:, None, None, :]
-    plain = causal and inside is None and window is None and bias is None and T == S
-    if bias is not None and mask is not None:
-        mask = bias.masked_fill(~mask, float("-inf"))
-    elif bias is not None:
-        mask = bias
+        heads_each = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(heads_each, dim=1), value.repeat_interleave(heads_each, dim=1)
+    if inside is not None:
+        inside = inside[:, None, None, inside.shape[1] - S :]
+    # Torch's own causal flag is faster than the same mask, but knows the square without anything else only.
+    plain = causal and inside is None and bias is None and T == S and (window is None or window >= S)
+    mask = None if plain else _causal_mask(T, S, window, inside, query.device) if causal else inside
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=None if plain else mask, dropout_p=dropout, is_causal=plain, scale=scale
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=plain, scale=scale
     )
 
 
-def rotation(length: int, width: int, device: torch.device, *, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, width / 2] of the angle by which pair i of channels is turned at each position."""
-    pairs = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    positions = torch.arange(length, device=device, dtype=torch.float32)
-    angles = positions[:, None] * base ** (-pairs / width)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn channels (i, i + D/2) of [B, H, T, D] by their position's angle (section 3.4.2 of the rotary paper)."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-    return turned.to(x.dtype)  # under autocast the float32 angles would widen it
+def _causal_mask(T: int, S: int, window: int | None, inside: Tensor | None, device: torch.device) -> Tensor | None:
+    """Which keys each query sees, bool [T, S] or [B, 1, T, S]; None where that is all of them."""
+    if T == 1 and inside is None and (window is None or window >= S):
+        return None
+    place = torch.arange(S, device=device)
+    ago = place[S - T :, None] - place  # how long before the query the key stands
+    seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
+    return seen if inside is None else (seen & inside) | (ago == 0)
