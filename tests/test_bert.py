@@ -97,7 +97,7 @@ def test_a_text_beyond_the_last_position_is_refused_and_padding_is_not() -> None
     ("options", "told"),
     [
         ({"size": "distlbert"}, "Did you mean 'distilbert'"),
-        ({"heads": 5}, r"Type model\.heads=2"),
+        ({"heads": 5}, r"Type model\.heads=4"),
         ({"segments": -1}, r"model\.segments=2"),
         ({"pooler": "tan"}, "Did you mean 'tanh'"),
         ({"activation": "gleu"}, "Did you mean 'gelu'"),

@@ -141,6 +141,38 @@ def test_padding_is_seen_by_nothing(subsample: int, trains: bool) -> None:
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 
+def test_subsampling_equals_its_formula() -> None:
+    """Two 3x3 convolutions with stride 2 over time and channels, each rectified, and a matrix."""
+    layer = randomised(conformer.Subsampling(5, 8, 4))
+    x = torch.randn(2, 9, 5, dtype=torch.float64)
+    maps = x.unsqueeze(1)
+    for conv in layer.convs:
+        maps = F.conv2d(maps, conv.weight, conv.bias, stride=2, padding=1).clamp(min=0)  # [B, 8, T, F]
+    rows = maps.transpose(1, 2).reshape(2, 3, 8 * 2)
+    expected = rows @ layer.project.weight.T + layer.project.bias
+    found, inside = layer(x, torch.ones(2, 9, dtype=torch.bool))
+    torch.testing.assert_close(found, expected)
+    assert inside.shape == (2, 3)
+
+
+def test_dropout_is_everywhere_the_paper_has_it() -> None:
+    """After the subsampling (fig. 1), in each part of a block (figs 2 to 4), and before the head, which is ours."""
+    torch.manual_seed(0)
+    net = conformer.build(SMALL, 3, width=8, dropout=0.25)
+    block = net.blocks[0]
+    drops = [net.dropout, block.dropout, block.convolution.dropout, net.head.dropout]
+    drops += [part for half in (block.first_half, block.second_half) for part in half if isinstance(part, nn.Dropout)]
+    assert [drop.p for drop in drops] == [0.25] * 8
+    assert block.attention.dropout == 0.25
+    zeroed: dict[str, float] = {}
+    for name, part in (("block", block), ("head", net.head.project)):
+        part.register_forward_pre_hook(
+            lambda _, given, name=name: zeroed.update({name: float((given[0] == 0).float().mean())})
+        )
+    net(torch.randn(60, 40, 5))
+    assert zeroed == pytest.approx({"block": 0.25, "head": 0.25}, abs=0.06)
+
+
 def test_each_row_answers_as_it_would_alone() -> None:
     net = small(subsample=4).eval()
     frames = torch.randn(2, 11, 5)
@@ -165,12 +197,13 @@ def encoder_parameters(size: str) -> int:
     return sum(p.numel() for name, p in net.named_parameters() if not name.startswith("head"))
 
 
-@pytest.mark.parametrize(("size", "width", "depth"), [("S", 144, 16), ("M", 256, 16), ("L", 512, 17)])
-def test_published_sizes_have_the_parameters_that_their_measures_say(size: str, width: int, depth: int) -> None:
+@pytest.mark.parametrize(("size", "width", "depth", "heads"), [("S", 144, 16, 4), ("M", 256, 16, 4), ("L", 512, 17, 8)])
+def test_published_sizes_have_the_measures_of_table_1(size: str, width: int, depth: int, heads: int) -> None:
     """Per block 24 width² in matrices, and 64 width in norms, biases, u, v and 32 taps for each channel."""
     block = 24 * width**2 + 64 * width
     in_front = (9 + 1) * width + (9 * width + 1) * width + (20 * width + 1) * width
     assert encoder_parameters(size) == depth * block + in_front
+    assert conformer.SIZES[size].heads == heads  # on which no parameter depends
 
 
 @pytest.mark.parametrize(("size", "millions", "units"), [("S", 10.3, 320), ("M", 30.7, 640), ("L", 118.8, 640)])

@@ -296,10 +296,6 @@ def test_what_a_layout_cannot_say_is_refused() -> None:
     both = Blueprint("llama", text(), VOCABULARY, sizes | {"norm_queries": True, "experts": 2})
     with pytest.raises(UserError, match="mixtral cannot say norm_queries=True"):
         llama_weights.write(both)
-    with pytest.raises(UserError, match="needs options that say key_heads"):
-        llama_weights.write(
-            Blueprint("llama", text(), VOCABULARY, {n: v for n, v in sizes.items() if n != "key_heads"})
-        )
     sizes = {"depth": 1, "width": 8, "heads": 2, "hidden": 32}
     with pytest.raises(UserError, match="always has biases"):
         gpt2_weights.write(Blueprint("gpt2", text(), VOCABULARY, sizes | {"bias": False}))

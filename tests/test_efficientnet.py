@@ -27,7 +27,11 @@ def on_meta(side: int, **options: Any) -> nn.Module:
     [
         ("b0", 5_288_548),
         ("b1", 7_794_184),
+        ("b2", 9_109_994),
+        ("b3", 12_233_232),
         ("b4", 19_341_616),
+        ("b5", 30_389_784),
+        ("b6", 43_040_704),
         ("b7", 66_347_960),
     ],
 )
@@ -60,6 +64,14 @@ def test_the_first_block_of_a_stage_adds_nothing_and_branches_are_left_out_more_
     assert [block.has_shortcut for block in model.blocks][:6] == [False, False, True, False, True, False]
     shares = [block.drop_path.share for block in model.blocks]
     assert shares == pytest.approx([0.2 * place / 16 for place in range(16)])
+
+
+def test_rows_lose_branches_each_on_its_own_and_in_training_only() -> None:
+    torch.manual_seed(0)
+    model = efficientnet.build(about(8, 8), 3, size="b0", width=0.1, dropout=0.0, drop_path=0.9)
+    x = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8).expand(16, -1, -1, -1)
+    assert len({tuple(row.tolist()) for row in model(x)}) > 1
+    assert len({tuple(row.tolist()) for row in model.eval()(x)}) == 1
 
 
 def test_dropout_grows_with_the_size_unless_it_is_given() -> None:

@@ -159,7 +159,17 @@ def test_first_weights_are_the_papers() -> None:
         assert not any(part.bias.any() for part in parts)
 
 
-@pytest.mark.parametrize(("depth", "width", "drop_attention", "dropout"), [(1, 96, 0.1, 0.0), (6, 384, 0.35, 0.25)])
+@pytest.mark.parametrize(
+    ("depth", "width", "drop_attention", "dropout"),
+    [
+        (1, 96, 0.1, 0.0),
+        (2, 128, 0.15, 0.05),
+        (3, 192, 0.2, 0.1),
+        (4, 256, 0.25, 0.15),
+        (5, 320, 0.3, 0.2),
+        (6, 384, 0.35, 0.25),
+    ],
+)
 def test_depth_is_the_dial(depth: int, width: int, drop_attention: float, dropout: float) -> None:
     with torch.device("meta"):
         net = ft_transformer.build({"numbers": NUMBERS}, 1, depth=depth)
@@ -181,7 +191,7 @@ def test_vectors_of_columns_norms_and_biases_are_not_decayed() -> None:
 @pytest.mark.parametrize("inputs", [{"numbers": NUMBERS}, {"categories": CATEGORIES}, TABLE])
 def test_it_is_never_chosen_unasked(inputs: dict[str, dict[str, Any]]) -> None:
     assert ft_transformer.claims(inputs)
-    order = [*plan.PREFERENCE, *rooms.names("models")]
+    order = [*plan.PREFERENCE["classify"], *rooms.names("models")]
     assert next(name for name in order if rooms.find("models", name).claims(inputs)) == "mlp"
 
 

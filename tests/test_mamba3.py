@@ -172,6 +172,57 @@ def test_type_of_the_answer_is_that_of_the_question() -> None:
     assert y.dtype == torch.bfloat16 and state.sum.dtype == torch.float32
 
 
+def test_mixer_equals_its_formula() -> None:
+    """Section 3.4 and appendix C, one head after the other; the recurrence itself is held to eq. 24 above."""
+    heads, groups, rank, size, width = 4, 2, 2, 6, 4
+    mixer = small(rank=rank, groups=groups, norm_eps=0.05).blocks[0].mixer
+    x = torch.randn(3, 7, 8, dtype=torch.float64)
+    inner, shared = heads * width, groups * rank * size
+    gate, values, B, C, step, A, blend, angles = (
+        x @ part.T for part in mixer.project_in.weight.split([inner, inner, shared, shared, *[heads] * 3, 1])
+    )
+
+    def normed(read: Tensor, norm: nn.Module, bias: Tensor, head: int, m: int) -> Tensor:
+        first = size * (rank * (head // (heads // groups)) + m)
+        of_one = read[..., first : first + size]
+        return of_one / (of_one.square().mean(dim=-1, keepdim=True) + 0.05).sqrt() * norm.weight + bias[head, m]
+
+    outputs = []
+    for head in range(heads):
+        part = slice(width * head, width * head + width)
+        dt = (1 + (step[..., [head]] + mixer.step_bias[head]).exp()).log()
+        slow = torch.where(A > 0, 1 + A, 1 / (1 - A))[..., [head]]
+        given = Inputs(
+            x=torch.stack([values[..., part] * mixer.ranks.of_input[head, m] for m in range(rank)], dim=2).unsqueeze(2),
+            B=torch.stack([normed(B, mixer.B_norm, mixer.B_bias, head, m) for m in range(rank)], dim=2).unsqueeze(2),
+            C=torch.stack([normed(C, mixer.C_norm, mixer.C_bias, head, m) for m in range(rank)], dim=2).unsqueeze(2),
+            dt=dt,
+            decay=-slow * dt,
+            blend=torch.sigmoid(blend[..., [head]]),
+            angles=math.pi * angles.tanh().unsqueeze(2) * dt.unsqueeze(-1),
+        )
+        y = trapezoid_step_by_step(given)[0] + mixer.skip[head] * given.x
+        gates = [gate[..., part] * mixer.ranks.of_gate[head, m] for m in range(rank)]
+        gated = [y[:, :, 0, m] * gates[m] * torch.sigmoid(gates[m]) * mixer.ranks.of_output[head, m] for m in (0, 1)]
+        outputs.append(sum(gated))
+    close(mixer(x, None, None), mixer.project_out(torch.cat(outputs, dim=-1)))
+
+
+def test_a_head_of_one_rank_is_gated_by_swish() -> None:
+    mixer = small().blocks[0].mixer
+    y, gate = torch.randn(2, 3, 4, 1, 5).double(), torch.randn(2, 3, 4, 5).double()
+    close(mixer.ranks.join(y, gate), y[:, :, :, 0] * gate * torch.sigmoid(gate))
+
+
+def test_no_memory_lasts_for_ever() -> None:
+    """However low what is projected for A: it stays below -0.0001."""
+    mixer = small().blocks[0].mixer
+    first = sum(mixer.parts[:5])
+    mixer.project_in.weight.data[first : first + mixer.parts[5]] = -1e9
+    given = mixer.read(torch.ones(1, 2, 8, dtype=torch.float64))[1]
+    close(given.decay, -1e-4 * given.dt)
+
+
 def test_turning_keeps_lengths_and_the_channels_left_over() -> None:
     x, angles = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     there = turned(x, angles.cos(), angles.sin())

@@ -218,8 +218,8 @@ def test_claims_tables_and_nothing_else() -> None:
 
 
 def test_what_makes_no_network_is_refused() -> None:
-    with pytest.raises(UserError, match=r"'photo' \(pixels\)"):
-        mlp.build({"photo": {"form": "pixels"}}, 2)
+    with pytest.raises(UserError, match=r"photo \(pixels, 8 x 8\)"):
+        mlp.build({"photo": {"form": "pixels", "height": 8, "width": 8}}, 2)
     with pytest.raises(UserError, match="depth=0"):
         small(depth=0)
     with pytest.raises(UserError, match=r"dropout=1\.5"):

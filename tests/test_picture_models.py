@@ -130,14 +130,14 @@ def test_what_does_not_fit_is_refused(module: ModuleType) -> None:
         (squeezenet, {"border": -1}, "model.border=1"),
         (squeezenet, {"all_strides": True}, "at least 17 x 17"),
         (squeezenet, {"head": False}, "answers with 128 features"),
-        (mobilenet_v1, {"width": 0.0}, "model.width=0.5"),
+        (mobilenet_v1, {"width": 0.0}, "model.width=0.0: expected more than 0"),
         (mobilenet_v1, {"narrowest": 0}, "narrowest"),
         (mobilenet_v1, {"norm_eps": 0.0}, "norm_eps"),
         (mobilenet_v1, {"padding": "tensorflw"}, "Did you mean 'tensorflow'"),
         (mobilenet_v1, {"activation": "relu7"}, "Did you mean 'relu"),
         (mobilenet_v1, {"head": False}, "answers with 256 features"),
         (mobilenet_v3, {"size": "big"}, "Known: tiny, small, large"),
-        (mobilenet_v3, {"width": -1.0}, "model.width=0.5"),
+        (mobilenet_v3, {"width": -1.0}, "model.width=-1.0: expected more than 0"),
     ],
 )
 def test_bad_options_are_refused_with_what_to_type(module: ModuleType, options: dict[str, Any], told: str) -> None:

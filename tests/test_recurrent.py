@@ -208,13 +208,39 @@ def test_frames_end_where_no_number_follows() -> None:
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
-def test_dropped_frames_are_zeroed_in_training_only_and_never_the_first() -> None:
+@pytest.mark.parametrize(("about", "values"), [(FRAMES, torch.ones(100, 7, 3)), (TEXT, torch.full((100, 7), 5))])
+def test_dropped_positions_are_zeroed_in_training_only_and_never_the_first(
+    about: dict[str, Any], values: Tensor
+) -> None:
     torch.manual_seed(0)
-    net = lstm.build({"s": FRAMES}, 2, dropout=0.0, drop_tokens=0.5)
-    dropped = (net.embed(torch.ones(100, 7, 3))[0] == 0).all(dim=-1)
+    net = lstm.build({"s": about}, 2, dropout=0.0, drop_tokens=0.5)
+    dropped = (net.embed(values)[0] == 0).all(dim=-1)
     assert not dropped[:, 0].any()
     assert 0.4 < float(dropped[:, 1:].float().mean()) < 0.6
-    assert not (net.eval().embed(torch.ones(100, 7, 3))[0] == 0).any()
+    assert not (net.eval().embed(values)[0] == 0).any()
+
+
+@pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
+def test_dropout_stands_before_each_layer_and_the_head(module: ModuleType) -> None:
+    torch.manual_seed(0)
+    net = module.build({"t": TEXT}, 4, depth=3, width=32, dropout=0.25, drop_tokens=0.0)
+    zeroed = []
+    for part in (*net.layers, net.head):
+        part.register_forward_pre_hook(lambda _, given: zeroed.append(float((given[0] == 0).float().mean())))
+    net(torch.randint(1, 12, (50, 7)))
+    assert zeroed == pytest.approx([1 - 0.75**2, 0.25, 0.25, 0.25], abs=0.04)  # the first: after the embedding's own
+    zeroed.clear()
+    net.eval()(torch.randint(1, 12, (50, 7)))
+    assert zeroed == [0.0] * 4
+
+
+def test_a_row_is_read_as_its_maximum_beside_its_mean() -> None:
+    """In this order: the weights of old runs stand in it."""
+    torch.manual_seed(0)
+    net = gru.build({"t": TEXT}, 3, width=6, **QUIET)
+    tokens = torch.randint(1, 12, (2, 7))
+    states = net.hidden(tokens)
+    torch.testing.assert_close(net(tokens), net.head(torch.cat([states.amax(dim=1), states.mean(dim=1)], dim=1)))
 
 
 @pytest.mark.parametrize("make", [CELLS["lstm"], partial(written, "lstm")], ids=["kernels", "equations"])
@@ -227,6 +253,15 @@ def test_orthogonal_start_is_gate_by_gate(make: Callable[..., nn.Module]) -> Non
     largest = layer.weight_ih_l0.abs().max().item()
     assert 0.9 * math.sqrt(6 / 12) < largest <= math.sqrt(6 / 12)
     assert not layer.bias_ih_l0.any() and not layer.bias_hh_l0.any()
+
+
+@pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
+def test_depth_and_start_reach_every_layer(module: ModuleType) -> None:
+    net = module.build({"t": TEXT}, 2, width=4, depth=3, start="orthogonal")
+    assert len(net.layers) == 3
+    for layer in net.layers:
+        for matrix in (*layer.forwards.weight_hh_l0.split(4), *layer.backwards.weight_hh_l0.split(4)):
+            torch.testing.assert_close(matrix @ matrix.T, torch.eye(4), atol=1e-6, rtol=0)
 
 
 def test_forget_bias_moves_that_gate_alone() -> None:

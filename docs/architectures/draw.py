@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,38 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fathom import rooms
+from fathom import catalogue, rooms
 
 HERE = Path(__file__).parent
-STATISTICS = {"mean": [0.5] * 3, "std": [0.25] * 3, "mirror": True}
-TEXT = {"vocabulary": 1000, "length": 32}
-# One input of each form, in the order in which a model is asked what it takes.
-INPUTS: tuple[dict[str, dict[str, Any]], ...] = (
-    {"photo": {"form": "pixels", "height": 64, "width": 64, "channels": 3} | STATISTICS},
-    {"text": {"form": "stream"} | TEXT},
-    {"text": {"form": "tokens"} | TEXT},
-    {"source": {"form": "tokens"} | TEXT, "target": {"form": "stream"} | TEXT},
-    {
-        "photo": {"form": "pixels", "height": 64, "width": 64, "channels": 3} | STATISTICS,
-        "caption": {"form": "tokens"} | TEXT,
-    },
-    {"recording": {"form": "frames", "channels": 80, "length": 100}},
-    {
-        "numbers": {
-            "form": "numbers",
-            "names": ["age", "price"],
-            "mean": [40.0, 10.0],
-            "std": [10.0, 5.0],
-            "quantiles": [[20.0, 40.0, 60.0], [1.0, 10.0, 30.0]],
-        },
-        "categories": {"form": "categories", "names": ["colour"], "sizes": [4]},
-    },
-    {
-        "numbers": {"form": "numbers", "names": ["age"], "mean": [40.0], "std": [10.0], "quantiles": [[20.0, 60.0]]},
-        "review": {"form": "tokens"} | TEXT,
-    },
-)
-OUTPUTS = 10
 WIDTH, ROW, LEFT = 860, 46, 12
 
 
@@ -77,15 +48,12 @@ def one_value(about: Mapping[str, Any]) -> Tensor:
     return torch.zeros(2, width) if about["form"] == "numbers" else torch.zeros(2, width, dtype=torch.int64)
 
 
-def example(module: ModuleType) -> tuple[nn.Module, dict[str, dict[str, Any]], Tensor | dict[str, Tensor]]:
-    """The model with its defaults on the first inputs that it takes, and two rows for it."""
-    inputs = next(inputs for inputs in INPUTS if module.claims(inputs))
-    outputs = OUTPUTS
-    for about in inputs.values():
-        outputs = about["vocabulary"] if about["form"] == "stream" else outputs
+def built(module: ModuleType) -> tuple[nn.Module, Tensor | dict[str, Tensor]]:
+    """The model with its defaults on the first example that it takes, and two rows for it."""
+    inputs, outputs = catalogue.example(module)
     torch.manual_seed(0)
     values = {name: one_value(about) for name, about in inputs.items()}
-    return module.build(inputs, outputs).eval(), inputs, next(iter(values.values())) if len(values) == 1 else values
+    return module.build(inputs, outputs).eval(), next(iter(values.values())) if len(values) == 1 else values
 
 
 def watched(model: nn.Module, values: Tensor | dict[str, Tensor]) -> list[Box]:
@@ -179,18 +147,24 @@ def picture(title: str, boxes: list[Box]) -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def page(name: str, module: ModuleType, inputs: Mapping[str, Mapping[str, Any]], parameters: int) -> str:
-    """What the file says of itself, its picture and its options."""
-    told = (inspect.getdoc(module) or "").split(">>>")[0].rstrip()
-    forms = " and ".join(f"`{about['form']}`" for about in inputs.values())
-    options = rooms.options(module.build)
-    rows = "\n".join(f"| `{option}` | `{default}` |" for option, default in options.items())
-    table = f"\n| option | default |\n|---|---|\n{rows}\n" if options else ""
+def page(found: Mapping[str, Any]) -> str:
+    """What the file says of itself, its picture, its options and its named sizes."""
+    name = found["name"]
+    options = [(option, found["types"][option], default) for option, default in found["options"].items()]
+    sizes = [(size, f"{one['parameters']:,}", one["counted_for"]) for size, one in found["sizes"].items()]
     return (
-        f"# {name}\n\n{told}\n\nUse: {module.USE}. Source: {module.SOURCE}.\n\n"
+        f"# {name}\n\n{found['about']}\n\nUse: {found['use']}. Source: {found['source']}.\n\n"
         f"![{name}, part by part]({name}.svg)\n\n"
-        f"The picture is the model with its defaults on {forms}: {parameters:,} parameters.\n{table}"
+        f"The picture is the model with its defaults, for {found['counted_for']}: {found['parameters']:,} parameters.\n"
+        + table(("option", "type", "default"), [[f"`{cell}`" for cell in row] for row in options])
+        + table(("named size", "parameters", "counted for"), sizes)
     )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, nothing where it has no rows."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) if rows else ""
 
 
 def made() -> dict[str, str]:
@@ -198,13 +172,13 @@ def made() -> dict[str, str]:
     found: dict[str, str] = {}
     lines = []
     for name, module in rooms.every("models").items():
-        model, inputs, values = example(module)
-        parameters = sum(p.numel() for p in model.parameters())
-        found[f"{name}.svg"] = picture(f"{name}: {parameters:,} parameters", watched(model, values))
-        found[f"{name}.md"] = page(name, module, inputs, parameters)
-        lines.append(f"| [{name}]({name}.md) | {module.USE} | {module.SOURCE} |")
-    head = "# Architectures\n\nOne file of `models/` each; the pages are made from the code by `draw.py`.\n\n"
-    found["README.md"] = head + "\n".join(["| model | use | source |", "|---|---|---|", *lines]) + "\n"
+        model, values = built(module)
+        told = catalogue.entry(name)
+        found[f"{name}.svg"] = picture(f"{name}: {told['parameters']:,} parameters", watched(model, values))
+        found[f"{name}.md"] = page(told)
+        lines.append((f"[{name}]({name}.md)", module.USE, module.SOURCE))
+    head = "# Architectures\n\nOne file of `models/` each; the pages are made from the code by `draw.py`.\n"
+    found["README.md"] = head + table(("model", "use", "source"), lines)
     return found
 
 

@@ -6,7 +6,7 @@ The workflows (fit, predict, explain, report) meet only here and in the run fold
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,24 @@ class Run:
         if found is None:
             raise UserError(f"{self.path} predicts numbers: it has no probabilities. Use predict().")
         return found
+
+    def generate(self, prompt: str = "", *, new_tokens: int = 300, **options: Any) -> str:
+        """The prompt and what a language model writes after it; for runs of a language.
+
+        Options are `temperature` (0.8; 0 takes the most probable token), `top_k`, `top_p`, `seed` and `candidate`.
+        """
+        from fathom.ship.generate import write_on
+
+        return prompt + "".join(write_on(self.model, prompt, new_tokens=new_tokens, **options))
+
+    def match(self, pictures: Any, texts: str | Sequence[str], *, candidate: str | None = None) -> Any:
+        """Cosines of each picture with each text, float64 [N, M]; for runs of pictures and captions.
+
+        `match(pictures, ["a cat", "a dog"]).argmax(axis=1)` tells cats from dogs, whether or not a caption named them.
+        """
+        from fathom.ship.match import similarities
+
+        return similarities(self.model, pictures, texts, candidate=candidate).values
 
     def evaluate(self, data: Any, *, candidate: str | None = None) -> dict[str, Any]:
         """Measures with 95 % intervals on labelled data."""
@@ -171,6 +189,8 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
     from fathom.rooms import find
 
     metrics, recipe, specs = run.metrics, run.recipe, run.model.spec["fields"]
+    if run.model.task.kind not in ("classify", "regress"):
+        return  # a text that is written has no columns to look at
     if recipe.explain_rows is None:
         kinds = [spec["kind"] for spec in specs.values()]
         calls = REPEATS * len(kinds) + PATCHES * kinds.count("image") + WORDS * kinds.count("text")
@@ -198,7 +218,9 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
 def next_steps(run: Run, console: Console) -> None:
     """The last lines of a run: where it is kept and what to type next."""
     console.stage("Kept in", f"{run.path}")
-    console.more(f"next: fathom predict {run.path} NEW_DATA · fathom report {run.path}")
+    kind = run.metrics["task"]
+    use = f"generate {run.path} 'Once upon a time'" if kind == "language" else f"predict {run.path} NEW_DATA"
+    console.more(f"next: fathom {use} · fathom report {run.path}")
     run.folder.write_text("log.txt", "\n".join(console.lines) + "\n")
 
 

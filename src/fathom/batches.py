@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from fathom.data import Examples, Ragged
+from fathom.mix import Inputs, Mix, Targets
 
-Inputs = Tensor | dict[str, Tensor]
 # Texts of like length are batched together: this many batches' worth of rows are sorted at a time.
 SORTED_BATCHES = 50
+# Not 0: NumPy takes [3, 1, 0] for [3, 1], which the order of rows is drawn from.
+MIXING = 1
 
 
 class Batch(NamedTuple):
     inputs: Inputs
-    targets: Tensor
+    targets: Targets
 
 
 class Tensors:
@@ -67,25 +69,28 @@ def _tensor(values: np.ndarray, form: str) -> Tensor:
 class Batches:
     """The training rows, epoch after epoch.
 
-    `augment(pixels, generator)` changes the pictures of a batch. A last batch of fewer than two rows is dropped, since
-    batch normalisation cannot use it; with `drop_last` any incomplete last batch is, unless it is the only one.
+    `augment(pixels, generator)` changes the pictures of a batch, then `mix` mixes its rows in pairs, both by chance
+    that follows from the seed, the epoch and the batch's number. `targets` are one tensor of all rows, or several by
+    name. A last batch of fewer than two rows is dropped, since batch normalisation cannot use it; with `drop_last` any
+    incomplete last batch is, unless it is the only one.
     """
 
     def __init__(
         self,
         tensors: Tensors,
-        targets: Tensor,
+        targets: Targets,
         rows: np.ndarray,
         size: int,
         *,
         seed: int = 0,
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        mix: Mix | None = None,
         drop_last: bool = False,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("There are no rows to make batches from.")
         self.tensors, self.targets, self.rows = tensors, targets, rows
-        self.size, self.seed, self.augment = min(size, len(rows)), seed, augment
+        self.size, self.seed, self.augment, self.mix = min(size, len(rows)), seed, augment, mix
         whole, rest = divmod(len(rows), self.size)
         keeps_rest = rest > 1 and not drop_last
         self.per_epoch = whole + keeps_rest
@@ -98,9 +103,18 @@ class Batches:
             rows = order[index * self.size : (index + 1) * self.size]
             inputs = self.tensors.gather(rows)
             if self.augment is not None:
-                generator.manual_seed(_mix(self.seed, number, index))
+                generator.manual_seed(seed_of_batch(self.seed, number, index))
                 inputs = self._augmented(inputs, generator)
-            yield Batch(inputs, self.targets[torch.from_numpy(rows).to(self.targets.device)])
+            targets = self._targets(rows)
+            if self.mix is not None:
+                inputs, targets = self.mix(inputs, targets, np.random.default_rng([self.seed, number, index, MIXING]))
+            yield Batch(inputs, targets)
+
+    def _targets(self, rows: np.ndarray) -> Targets:
+        index = torch.from_numpy(rows)
+        if isinstance(self.targets, dict):
+            return {name: values[index.to(values.device)] for name, values in self.targets.items()}
+        return self.targets[index.to(self.targets.device)]
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         rows = random.permutation(self.rows)
@@ -123,7 +137,8 @@ class Batches:
         return inputs | {name: self.augment(inputs[name], generator) for name in pictures}
 
 
-def _mix(*numbers: int) -> int:
+def seed_of_batch(*numbers: int) -> int:
+    """A seed that follows from those of the training, the epoch and the batch."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,11 +19,20 @@ from fathom.data import Examples, Task
 from fathom.rooms import find
 from fathom.run import RunFolder
 
+SLOW = 1.0  # seconds
+
 
 class Predictor(Protocol):
     """Anything that was fitted: a baseline or a network."""
 
     def predict(self, examples: Examples) -> np.ndarray: ...
+
+
+@runtime_checkable
+class WithEnds(Protocol):
+    """A predictor of numbers that may give intervals of its own, [N, 2]."""
+
+    def ends(self, examples: Examples) -> np.ndarray | None: ...
 
 
 class Fold(NamedTuple):
@@ -44,7 +53,9 @@ class Candidate:
     is_network: bool = False
 
     def predict(self, examples: Examples) -> np.ndarray:
-        """Mean of the members' probabilities [N, C] or numbers [N]."""
+        """Mean of the members' probabilities [N, C] or numbers [N]; of a single member whatever it says."""
+        if len(self.members) == 1:
+            return self.members[0].predict(examples)
         return np.mean([member.predict(examples) for member in self.members], axis=0)
 
     def held_out(self, examples: Examples, folds: Sequence[Fold]) -> np.ndarray:
@@ -52,6 +63,22 @@ class Candidate:
         return np.concatenate(
             [member.predict(examples.take(fold.validate)) for member, fold in zip(self.members, folds, strict=True)]
         )
+
+    def ends(self, examples: Examples) -> np.ndarray | None:
+        """Mean of the members' own intervals [N, 2]; None where they give none."""
+        found = [member.ends(examples) for member in self.members if isinstance(member, WithEnds)]
+        given = [ends for ends in found if ends is not None]
+        return np.mean(given, axis=0) if given and len(given) == len(self.members) else None
+
+    def held_out_ends(self, examples: Examples, folds: Sequence[Fold]) -> np.ndarray | None:
+        """As `held_out`, the members' own intervals."""
+        found = [
+            member.ends(examples.take(fold.validate))
+            for member, fold in zip(self.members, folds, strict=True)
+            if isinstance(member, WithEnds)
+        ]
+        given = [ends for ends in found if ends is not None]
+        return np.concatenate(given) if given and len(given) == len(self.members) else None
 
 
 class FittedBaseline(NamedTuple):
@@ -118,11 +145,14 @@ class Ensemble:
 
 
 def seconds_per_row(predictor: Predictor, examples: Examples, *, rows: int = 256) -> float:
-    """Wall-clock seconds that a prediction takes for each row, in a batch of `rows`: the best of three."""
+    """Wall-clock seconds that a prediction takes for each row, in a batch of `rows`: the best of three, or the first
+    where that alone took longer than SLOW."""
     some = examples.take(np.arange(min(rows, len(examples))))
     times = []
     for _ in range(3):
         begun = time.perf_counter()
         predictor.predict(some)
         times.append(time.perf_counter() - begun)
+        if times[0] > SLOW:
+            break
     return min(times) / max(len(some), 1)

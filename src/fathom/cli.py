@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +16,16 @@ from typing import Any
 
 from fathom import __version__
 from fathom.errors import UserError
+from fathom.recipe import TASKS
 
 EXAMPLES = """examples:
   fathom fit digits                                a built-in sample
   fathom fit people.csv --target income            a table
   fathom fit photos/ --budget 5m                   a folder of class folders
   fathom fit people.csv --target income model=mlp model.width=128 train.epochs=20
+  fathom fit shakespeare.txt                       a text: learn its language
+  fathom fit multi30k/ --target de                 two languages, line by line: translate
+  fathom fit photos.csv --task pair                pictures with captions: match them
   fathom predict runs/people-1 new.csv --to predictions.csv
   fathom report runs/people-1
 """
@@ -66,6 +71,8 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_fit(commands)
     _add_predict(commands)
+    _add_generate(commands)
+    _add_match(commands)
     evaluate = _command(commands, "evaluate", "measures with intervals on labelled data", _evaluate)
     evaluate.add_argument("folder", metavar="RUN", help="a run folder")
     evaluate.add_argument("data", metavar="DATA", help="labelled data of the same kind")
@@ -79,7 +86,8 @@ def _parser() -> Parser:
     runs.add_argument("folders", metavar="RUN", nargs="*", help="run folders to compare; none for every run")
     runs.add_argument("--in", dest="where", default="runs", metavar="FOLDER", help="where the runs are (runs/)")
     runs.add_argument("--json", action="store_true", help="print JSON")
-    models = _command(commands, "models", "list the models and baselines with their options", _models)
+    models = _command(commands, "models", "list the models and baselines, or tell all about one", _models)
+    models.add_argument("name", nargs="?", metavar="NAME", help="a model or baseline; none for a list of all")
     models.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -109,7 +117,7 @@ def _add_fit(commands: Any) -> None:
         "data", nargs="?", metavar="DATA", help="table, folder, archive, .npz, IDX files, or a sample's name"
     )
     fit.add_argument("--target", metavar="COLUMN", help="what to predict: a column's name, or its number from 1")
-    fit.add_argument("--task", choices=("classify", "regress"), help="instead of the task guessed from the target")
+    fit.add_argument("--task", choices=TASKS, help="instead of the task guessed from the target")
     fit.add_argument("--test", metavar="DATA", help="a separate test set")
     fit.add_argument("--budget", metavar="TIME", help="for the whole command: 90, 90s, 5m, 1.5h")
     fit.add_argument("--group", metavar="COLUMN", help="rows of one group stay on one side of the split")
@@ -129,6 +137,59 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("data", metavar="DATA", help="a file, a folder, a picture, a text, or a row as JSON")
     predict.add_argument("--to", metavar="FILE", help="write a .csv or .parquet file instead of printing")
     predict.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
+
+
+def _add_generate(commands: Any) -> None:
+    generate = _command(commands, "generate", "write on from a prompt with a language model", _generate)
+    generate.add_argument("folder", metavar="RUN", help="a run folder of a language")
+    generate.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="the beginning of the text")
+    generate.add_argument("--tokens", type=int, default=300, metavar="N", help="tokens to write at most (300)")
+    generate.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 is always the likeliest (0.8)")
+    generate.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable tokens only")
+    generate.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens of that probability")
+    generate.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    generate.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
+
+
+def _add_match(commands: Any) -> None:
+    match = _command(commands, "match", "how well pictures fit texts, by a run of pictures and captions", _match)
+    match.add_argument("folder", metavar="RUN", help="a run folder of --task pair")
+    match.add_argument("pictures", metavar="PICTURES", help="a picture, a folder, or a table with the column")
+    match.add_argument("texts", nargs="+", metavar="TEXT", help="texts to match them with")
+    match.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
+
+
+def _match(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom.ship.match import similarities
+
+    model = api.load(given.folder).model
+    values, places = similarities(model, given.pictures, given.texts, candidate=given.candidate)
+    print("\t".join(["picture", *given.texts]))
+    for row, cosines in enumerate(values):
+        print("\t".join([places[row], *(f"{cosine:.3f}" for cosine in cosines)]))
+    return 0
+
+
+def _generate(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom.ship.generate import write_on
+
+    pieces = write_on(
+        api.load(given.folder).model,
+        given.prompt,
+        new_tokens=given.tokens,
+        temperature=given.temperature,
+        top_k=given.top_k,
+        top_p=given.top_p,
+        seed=given.seed,
+        candidate=given.candidate,
+    )
+    print(given.prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return 0
 
 
 def _fit(given: argparse.Namespace, started: float) -> int:
@@ -199,10 +260,19 @@ def _evaluate(given: argparse.Namespace, started: float) -> int:
         return 0
     left_out = f", {found['left_out']:,} without a known target left out" if found["left_out"] else ""
     print(f"{found['rows']:,} rows{left_out}")
+    if "among" in found:
+        print("each among {captions:,} captions and {pictures:,} pictures".format(**found["among"]))
     for name, value in found["measures"].items():
         measure = find("measures", name)
         print(
             f"{measure.LABEL:<28} {shown(measure, value['value']):>12}   {shown_interval(measure, value['interval'])}"
+        )
+    if "coverage" in found:
+        held = found["coverage"]
+        low, high = held["interval"]
+        print(
+            f"{held['level']:.0%} intervals hold".ljust(28) + f" {held['value']:>12.1%}   {low:.1%} to {high:.1%}"
+            f"; mean width {held['width']:.4g}"
         )
     return 0
 
@@ -234,8 +304,14 @@ def _runs(given: argparse.Namespace, started: float) -> int:
 
 
 def _models(given: argparse.Namespace, started: float) -> int:
-    from fathom.compare import parts, parts_table
+    from fathom import catalogue
+    from fathom.catalogue_text import listing, whole
 
-    found = parts()
-    print(json.dumps(found, indent=1) if given.json else parts_table(found))
+    found = catalogue.every() if given.name is None else catalogue.entry(given.name)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if given.json:
+        text = json.dumps(found, indent=1)
+    else:
+        text = listing(found, width=width) if isinstance(found, list) else whole(found, width=width)
+    print(text, flush=True)  # flushed here, where a closed pipe is expected
     return 0

@@ -1,4 +1,4 @@
-"""List and compare runs from their plain files, and list the parts of the rooms. Loads no model."""
+"""List and compare runs from their plain files. Loads no model."""
 
 from __future__ import annotations
 
@@ -59,24 +59,6 @@ def table(entries: Sequence[dict[str, Any]], *, where: str | Path = "runs") -> s
                 f"{entry['seconds']:.0f}",
             )
         )
-    return _aligned(lines)
-
-
-def parts() -> list[dict[str, Any]]:
-    """Every model and baseline: use, source and options with their defaults."""
-    found = []
-    for room, function in (("models", "build"), ("baselines", "fit")):
-        for name, part in rooms.every(room).items():
-            options = {k: v for k, v in rooms.options(getattr(part, function)).items() if k not in ("seed", "seconds")}
-            found.append({"room": room, "name": name, "use": part.USE, "source": part.SOURCE, "options": options})
-    return found
-
-
-def parts_table(found: Sequence[dict[str, Any]]) -> str:
-    lines = [("kind", "name", "use", "options", "source")]
-    for part in found:
-        options = " ".join(f"{name}={default}" for name, default in part["options"].items())
-        lines.append((part["room"].removesuffix("s"), part["name"], part["use"], options, part["source"]))
     return _aligned(lines)
 
 

@@ -13,6 +13,7 @@ from fathom.compute import Budget
 from fathom.console import Console, duration
 from fathom.data import Examples, Task
 from fathom.divide import Divided
+from fathom.encode import Specs
 from fathom.errors import UserError
 from fathom.recipe import Recipe, dump
 from fathom.rooms import find
@@ -31,11 +32,14 @@ class Contest:
     task: Task
     targets: np.ndarray  # [N]
     target: dict[str, Any]  # spec for the objective
+    specs: Specs  # of the fields
     examples: Examples
     divided: Divided
     budget: Budget
     console: Console
     folder: RunFolder
+    taught: list[np.ndarray] | None = None  # of each fold: a teacher's probabilities [N, C] for its training rows
+    judging: float = 0.0  # seconds that predicting all validation and test rows will take, where that is much
     history: list[list[Any]] = field(default_factory=list)  # rows of metrics.csv
 
     @property
@@ -48,7 +52,7 @@ class Contest:
         """Seconds put aside for judging, predicting and writing."""
         if self.budget.seconds is None:
             return 0.0
-        return min(0.3 * self.budget.seconds, 4.0 + 0.03 * self.budget.seconds)
+        return min(0.3 * self.budget.seconds, 4.0 + 0.03 * self.budget.seconds + self.judging)
 
     def save_recipe(self) -> None:
         self.folder.write_text("recipe.yaml", dump(self.recipe))

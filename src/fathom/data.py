@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-TaskKind = Literal["classify", "regress"]
+TaskKind = Literal["classify", "regress", "language", "translate", "pair"]
 PARTS = ("train", "validate", "test")
 
 
@@ -121,6 +121,8 @@ class Table:
     notes: tuple[str, ...] = ()  # what was found out: "delimiter ';', decimal comma, no header"
     left_out: tuple[LeftOut, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)  # with which further data opens the same way
+    continues: bool = False  # the rows are pieces of one text, each going on where the one before ended
+    task: TaskKind | None = None  # where the source itself knows it: pictures with their captions
 
     def __len__(self) -> int:
         return len(self.places)
@@ -185,7 +187,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted. Targets are int64 class indices [N] or float64 numbers [N]."""
+    """What is to be predicted.
+
+    Targets are int64 class indices [N] (classify), float64 numbers [N] (regress), the references or captions as object
+    [N] of str (translate, pair), or for a language, which is its own target, float64 [N, 2]: tokens and bytes of a row.
+    """
 
     kind: TaskKind
     target: str
@@ -194,7 +200,7 @@ class Task:
 
     @property
     def num_outputs(self) -> int:
-        return len(self.classes) if self.kind == "classify" else 1
+        return len(self.classes) if self.kind == "classify" else 2 if self.kind == "pair" else 1
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "target": self.target, "classes": list(self.classes), "why": self.why}

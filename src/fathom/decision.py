@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fathom import intervals
-from fathom.evaluate import from_mean_of
+from fathom.evaluate import resampled_measure
 from fathom.measures import log_loss
 
 # Of each way of beating: a tie is broken wrongly once in forty.
@@ -25,7 +25,7 @@ MOST_TO_TEMPER = 500_000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model's predictions, and what one costs. Probabilities [N, C] or numbers [N]."""
+    """A model's predictions, and what one costs. Probabilities [N, C], numbers [N], or texts [N] (object)."""
 
     name: str
     rank: int  # of simplicity: 0 is the constant; equal ranks keep the order they are given in
@@ -35,6 +35,8 @@ class Candidate:
     kind: Literal["baseline", "network", "ensemble"] = "baseline"
     noun: str = ""  # in the sentence: "the trees"; by default from the name: "the boosted trees", "the linear model"
     members: dict[str, float] = field(default_factory=dict)  # of an ensemble: name → weight
+    validation_ends: np.ndarray | None = None  # [N, 2]: the intervals that a model of numbers gives itself, if it does
+    test_ends: np.ndarray | None = None
 
     @property
     def called(self) -> str:
@@ -101,11 +103,9 @@ def _gains(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The metric of each candidate [M] and its resamples [B, M], signed so that higher is better."""
     sign = 1 if module.HIGHER_IS_BETTER else -1
-    columns = [module.per_row(c.validation, targets) for c in ordered]
-    if all(column is not None for column in columns):
-        from_mean = from_mean_of(module)
-        bootstrap = intervals.resample(np.column_stack(columns), units, seed=seed)
-        return sign * from_mean(bootstrap.whole), sign * from_mean(bootstrap.samples)
+    found = resampled_measure(module, [c.validation for c in ordered], targets, units, seed)
+    if found is not None:
+        return sign * found.whole, sign * found.samples
 
     def all_measures(rows: np.ndarray) -> np.ndarray:
         return np.array([module.measure(c.validation[rows], targets[rows]) for c in ordered])

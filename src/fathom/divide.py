@@ -15,7 +15,8 @@ from fathom.candidates import Fold
 from fathom.data import LeftOut
 from fathom.errors import UserError
 from fathom.fields import datetime, number
-from fathom.prepare import Prepared
+from fathom.pairs import groups_of
+from fathom.prepared import Prepared
 from fathom.recipe import Recipe
 from fathom.rooms import nearest
 
@@ -32,7 +33,7 @@ class Divided:
 
     folds: tuple[Fold, ...]
     test: np.ndarray
-    groups: np.ndarray | None  # label of each row of the table, where the split is by group
+    groups: np.ndarray | None  # label of each row of the table, where the split is by group or by picture
     left_out: tuple[LeftOut, ...]
 
     @property
@@ -48,15 +49,23 @@ class Divided:
 
 def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
     """Split before anything is fitted. Raises UserError for an unknown column or a test set that cannot be cut."""
-    table, task, wanted = prepared.table, prepared.task, recipe.split
+    table, wanted = prepared.table, recipe.split
     groups = None if wanted.group is None else _labels(_column(prepared, wanted.group))
     times = None if wanted.time is None else _times(_column(prepared, wanted.time), wanted.time)
-    duplicates = splitting.duplicate_clusters(table.columns)
+    if table.continues:
+        # Pieces of one text: what comes later is the test.
+        times = np.arange(len(table))
+    duplicates = None
+    if prepared.task.kind == "pair" and groups is None and times is None:
+        groups = groups_of(prepared)
+    elif not table.continues:
+        duplicates = splitting.duplicate_clusters(table.columns)
+    strata, kind = prepared.strata
     kept_apart = {"groups": groups, "times": times, "duplicates": duplicates}
     cut = splitting.split(
         len(table),
-        targets=prepared.targets,
-        kind=task.kind,
+        targets=strata,
+        kind=kind,
         parts=table.parts,
         **kept_apart,
         seed=recipe.seed,
@@ -69,9 +78,7 @@ def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
         recipe.explain("folds", wanted.folds, why)
     folds: tuple[Fold, ...] = (Fold(cut.train, cut.validate),)
     if wanted.folds > 1:
-        pairs = splitting.folds(
-            cut, wanted.folds, targets=prepared.targets, kind=task.kind, **kept_apart, seed=recipe.seed
-        )
+        pairs = splitting.folds(cut, wanted.folds, targets=strata, kind=kind, **kept_apart, seed=recipe.seed)
         folds = tuple(Fold(*pair) for pair in pairs)
     how = f"{wanted.folds}-fold cross-validation over {pool:,} · {len(cut.test):,} test"
     why = recipe.why("folds").partition(": ")[2]
@@ -81,6 +88,8 @@ def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
 
 
 def _num_folds(pool: int, prepared: Prepared, recipe: Recipe) -> tuple[int, str]:
+    if prepared.task.kind not in ("classify", "regress"):
+        return 1, ""
     if recipe.split.time is not None:
         return 1, "the split is by time: the validation rows lie between training and test"
     # Without an official test set the official validation rows become the test set.

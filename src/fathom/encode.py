@@ -18,10 +18,18 @@ STACKED = ("numbers", "categories")
 Specs = dict[str, dict[str, Any]]
 
 
-def fit_fields(table: Table, kinds: Mapping[str, str], whys: Mapping[str, str], train: np.ndarray) -> Specs:
+def fit_fields(
+    table: Table,
+    kinds: Mapping[str, str],
+    whys: Mapping[str, str],
+    train: np.ndarray,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Specs:
     """One spec for each column, learned from the training rows alone, with the reason for its kind."""
+    given = options or {}
     return {
-        name: find("fields", kind).fit(table.columns[name][train], name=name) | {"why": whys[name]}
+        name: find("fields", kind).fit(table.columns[name][train], name=name, **given.get(name, {}))
+        | {"why": whys[name]}
         for name, kind in kinds.items()
     }
 

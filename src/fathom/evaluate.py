@@ -7,7 +7,7 @@ training, and nothing of data that differ from these.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -31,10 +31,11 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Every measure as {"value": float, "interval": [low, high]} at 95 %. NaN where a measure is undefined.
 
-    `predictions` are probabilities [N, C] or numbers [N]; `units` [N] labels rows that belong together (patients,
-    days), which are then resampled together. Accuracy: Wilson's interval (without units). Means of rows: BCa
-    bootstrap. Others: bootstrap of the whole measure. A perfect share (area, F1) gets Wilson's interval for as many
-    trials as the rarest class has rows.
+    `predictions` are what the measures of the task read: probabilities [N, C], numbers [N], texts [N]. `units` [N]
+    labels rows that belong together (patients, days), which are then resampled together. Accuracy: Wilson's interval
+    (without units). Means of rows, and what is made of sums over rows (BLEU, perplexity): BCa bootstrap. Others:
+    bootstrap of the whole measure. A perfect share (area, F1, BLEU) gets Wilson's interval for as many trials as the
+    rarest class has rows.
     """
     modules = measures_of(task)
     columns = {name: module.per_row(predictions, targets) for name, module in modules.items()}
@@ -47,10 +48,11 @@ def evaluate(
             ends = (float("nan"), float("nan"))
         elif name == "accuracy" and units is None:
             ends = intervals.wilson(float(means[name].sum()), len(targets), LEVEL)
-        elif module.RANGE == (0.0, 1.0) and module.HIGHER_IS_BETTER and min(abs(value), abs(1 - value)) < 1e-9:
+        elif _is_all_or_nothing(module, value):
             # Without a mistake (or a hit) no resample has one, and the bootstrap would be sure.
-            rows = _independent_rows(targets, units)
-            ends = intervals.wilson(value * rows, rows, LEVEL)
+            rows, top = _independent_rows(targets, units), module.RANGE[1]
+            low, high = intervals.wilson(value / top * rows, rows, LEVEL)
+            ends = (low * top, high * top)
         elif name in means and resampled is not None:
             ends = _mean_interval(module, value, resampled, list(means).index(name))
         else:
@@ -59,9 +61,15 @@ def evaluate(
     return found
 
 
+def _is_all_or_nothing(module: ModuleType, value: float) -> bool:
+    low, high = module.RANGE
+    is_share = low == 0 and math.isfinite(high) and module.HIGHER_IS_BETTER
+    return is_share and min(abs(value), abs(high - value)) < 1e-9 * high
+
+
 def _independent_rows(targets: np.ndarray, units: np.ndarray | None) -> int:
-    """Rows of the rarest class, which such measures hang on most; no more than there are units."""
-    rarest = int(np.unique(targets, return_counts=True)[1].min())
+    """Rows of the rarest class, which such measures hang on most (all rows of texts); no more than there are units."""
+    rarest = len(targets) if targets.dtype == object else int(np.unique(targets, return_counts=True)[1].min())
     return rarest if units is None else min(rarest, len(np.unique(units)))
 
 
@@ -79,6 +87,9 @@ def _whole_interval(
     value = module.measure(predictions, targets)
     if not math.isfinite(value):
         return math.nan, math.nan
+    resampled = resampled_measure(module, [predictions], targets, units, seed)
+    if resampled is not None:
+        return intervals.bca(value, resampled.samples[:, 0], resampled.without[:, 0], LEVEL)
 
     def one(rows: np.ndarray) -> np.ndarray:
         return np.array([module.measure(predictions[rows], targets[rows])])
@@ -92,6 +103,29 @@ def _whole_interval(
 def from_mean_of(module: ModuleType) -> Any:
     """The function that makes the measure out of the mean of its rows: the mean itself, or its root for RMSE."""
     return getattr(module, "FROM_MEAN", lambda mean: mean)
+
+
+def resampled_measure(
+    module: ModuleType, several: Sequence[np.ndarray], targets: np.ndarray, units: np.ndarray | None, seed: int
+) -> intervals.Resampled | None:
+    """The measure of M sets of predictions for the same rows, resampled together: `samples` are [RESAMPLES, M].
+
+    None for a measure that is made neither of the mean of its rows nor of sums over them. Sums are as right as
+    measuring every resample (tests say so) and cost what adding costs, where texts would be cut into words again.
+    """
+    columns = [module.per_row(predictions, targets) for predictions in several]
+    if all(column is not None for column in columns):
+        found, finish = intervals.resample(np.column_stack(columns), units, seed=seed), from_mean_of(module)
+    elif hasattr(module, "statistics"):
+        counts = np.hstack([module.statistics(predictions, targets) for predictions in several])
+        found = intervals.resample_sums(counts, units, seed=seed)
+
+        def finish(sums: np.ndarray) -> np.ndarray:
+            return module.from_statistics(sums.reshape(*sums.shape[:-1], len(several), -1))
+
+    else:
+        return None
+    return intervals.Resampled(finish(found.whole), finish(found.samples), finish(found.without))
 
 
 def _inside(module: ModuleType, ends: tuple[float, float]) -> list[float]:
@@ -110,7 +144,12 @@ def confusion(predictions: np.ndarray, targets: np.ndarray, num_classes: int) ->
 
 
 def conformal(
-    validation_predictions: np.ndarray, validation_targets: np.ndarray, level: float = 0.9, *, seed: int = 0
+    validation_predictions: np.ndarray,
+    validation_targets: np.ndarray,
+    level: float = 0.9,
+    *,
+    seed: int = 0,
+    ends: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """A spec for `interval`: how far below and above a prediction the truth lies with probability `level`.
 
@@ -122,10 +161,15 @@ def conformal(
 
     The spec is a JSON value: {"level", "low", "high", "rows", "scaled", "at", "scale"}. "level" is what that number
     of rows can promise, less than asked for when they are few. Raises ValueError for fewer than two rows.
+
+    Where the model gives intervals of its own, `ends` [N, 2] for the same rows, those are widened or narrowed by one
+    margin for all (Romano et al. 2019, arXiv:1905.03222, eq. 6 to 8), and the spec is {"level", "margin", "rows"}.
     """
     predictions, targets = np.asarray(validation_predictions, np.float64), np.asarray(validation_targets, np.float64)
     if len(targets) < 2:
         raise ValueError(f"An interval needs at least 2 validation rows; {len(targets)} were given.")
+    if ends is not None:
+        return _margin(ends, targets, level)
     if len(targets) >= LEAST_ROWS_TO_SCALE:
         order = np.random.default_rng(seed).permutation(len(targets))
         # The scale is fitted on rows of its own: widths from the rows that set the scale would be too narrow.
@@ -136,8 +180,15 @@ def conformal(
     return _widths(predictions, targets, level, {"at": [], "scale": []})
 
 
-def interval(predictions: np.ndarray, spec: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high end [N] of each prediction's interval, by a spec of `conformal`."""
+def interval(
+    predictions: np.ndarray, spec: Mapping[str, Any], ends: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high end [N] of each prediction's interval, by a spec of `conformal`; `ends` as they were given there."""
+    if "margin" in spec:
+        assert ends is not None, "these intervals are the model's own"
+        # A negative margin may turn a narrow interval inside out; an interval always holds its number.
+        low, high = ends[:, 0] - spec["margin"], ends[:, 1] + spec["margin"]
+        return np.minimum(low, predictions), np.maximum(high, predictions)
     size = _size(predictions, spec)
     return predictions + spec["low"] * size, predictions + spec["high"] * size
 
@@ -148,6 +199,17 @@ def coverage(low: np.ndarray, high: np.ndarray, targets: np.ndarray) -> dict[str
     share = inside / len(targets) if len(targets) else math.nan
     width = float(np.mean(high - low)) if len(targets) else math.nan
     return {"value": share, "interval": list(intervals.wilson(inside, len(targets), LEVEL)), "width": width}
+
+
+def _margin(ends: np.ndarray, targets: np.ndarray, level: float) -> dict[str, Any]:
+    """How far the truth lies outside of its interval (negative: inside) for all but 1 - level of the rows."""
+    outside = np.sort(np.maximum(ends[:, 0] - targets, targets - ends[:, 1]))
+    rank = min(len(outside), math.ceil((len(outside) + 1) * level))
+    return {
+        "level": min(level, len(outside) / (len(outside) + 1)),
+        "margin": float(outside[rank - 1]),
+        "rows": len(outside),
+    }
 
 
 def _size(predictions: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:

@@ -18,16 +18,18 @@ from fathom.console import Console
 from fathom.contest import Contest, fit_baselines
 from fathom.data import Examples
 from fathom.divide import divide
-from fathom.encode import encode, fit_fields
 from fathom.errors import UserError
 from fathom.keep import begin_folder, keep_result
+from fathom.learn import learn
 from fathom.networks import fit_networks
 from fathom.plan import default_budget, plan
+from fathom.prediction import refuse_unfit
 from fathom.prepare import prepare, read
 from fathom.recipe import Recipe
 from fathom.rooms import check_options, find
 from fathom.run import RunFolder, free_path, refuse_existing
-from fathom.task import chosen_metric, target_spec
+from fathom.task import chosen_metric
+from fathom.teacher import soft_targets
 
 
 def fit(
@@ -51,6 +53,7 @@ def fit(
     table = read(recipe, recipe.data if data is None else data)
     console.stage("Reading", f"{recipe.data or table.name} → {table.summary}")
     recipe.data, recipe.test = _lasting(recipe.data), _lasting(recipe.test)
+    recipe.train.teacher = _lasting(recipe.train.teacher)
     for note in table.notes:
         console.more(note)
     budget = budget or Budget(recipe.budget)
@@ -62,24 +65,30 @@ def fit(
     prepared = prepare(table, recipe, console.stage)
     recipe.metric = chosen_metric(prepared.task, recipe)
     divided = divide(prepared, recipe, console.stage)
-    specs = fit_fields(prepared.table, prepared.kinds, prepared.whys, divided.fitting)
+    learned = learn(prepared, recipe, divided.fitting)
+    refuse_unfit(recipe, prepared.task, learned.examples.about)
+    taught = soft_targets(recipe, prepared, divided, console.stage)
     contest = Contest(
         recipe=recipe,
         task=prepared.task,
-        targets=prepared.targets,
-        target=target_spec(prepared.task, prepared.targets[divided.fitting]),
-        examples=encode(prepared.table, specs),
+        targets=learned.targets,
+        target=learned.target,
+        specs=learned.specs,
+        examples=learned.examples,
         divided=divided,
         budget=budget,
         console=console,
         folder=resume or RunFolder.create(out or free_path(table.name)),
+        taught=taught,
     )
-    begin_folder(contest, table, prepared, specs)
+    begin_folder(contest, table, prepared, learned.specs)
     baselines = fit_baselines(contest)
     plan(contest)
+    if not baselines and recipe.model.name == "none":
+        raise UserError("There is nothing to fit: no baseline is made for this data, and model=none. Name a model.")
     networks = fit_networks(contest)
     keep_result(contest, prepared, [*baselines, *networks])
-    return Outcome(contest.folder, contest.examples.take(divided.test), prepared.targets[divided.test])
+    return Outcome(contest.folder, contest.examples.take(divided.test), contest.targets[divided.test])
 
 
 class Outcome(NamedTuple):

@@ -73,15 +73,24 @@ def stream(
     inside: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """As `generate`, yielding each new token [B] as it is made. The model is in eval mode meanwhile."""
-    _check(model, tokens, new_tokens, temperature, top_k, top_p)
+    _check(model, tokens, new_tokens)
+    check_choice(new_tokens, temperature, top_k, top_p)
     choice = Choice(temperature, top_k, top_p, torch.Generator(tokens.device).manual_seed(seed))
     ends = torch.tensor(sorted(stop), dtype=tokens.dtype, device=tokens.device)
-    return _written(model, tokens, inside, new_tokens, choice, ends)
+    return written(model, tokens, new_tokens, choice, inside=inside, stop=ends)
 
 
-def _written(
-    model: nn.Module, tokens: Tensor, inside: Tensor | None, new_tokens: int, choice: Choice, stop: Tensor
+def written(
+    model: nn.Module,
+    tokens: Tensor,
+    new_tokens: int,
+    choice: Choice,
+    *,
+    inside: Tensor | None = None,
+    stop: Tensor | None = None,
 ) -> Iterator[Tensor]:
+    """As `stream`, for what was checked before: each token [B] by a `choice` that goes on from call to call."""
+    stop = torch.empty(0, dtype=tokens.dtype, device=tokens.device) if stop is None else stop
     was_training = model.training
     model.eval()
     cache = Cache() if "cache" in inspect.signature(model.forward).parameters else None
@@ -140,11 +149,8 @@ def _only_nucleus(logits: Tensor, share: float) -> Tensor:
     return torch.empty_like(logits).scatter(1, order, ordered)
 
 
-def _check(
-    model: nn.Module, tokens: Tensor, new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
-    if tokens.dim() != 2 or tokens.shape[1] == 0 or tokens.is_floating_point():
-        raise UserError(f"tokens are {tokens.dtype} {list(tokens.shape)}; expected int64 [rows, at least 1 position].")
+def check_choice(new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raises UserError on options that are out of range."""
     if new_tokens < 0:
         raise UserError(f"new_tokens={new_tokens}: expected 0 or more.")
     if not temperature >= 0:
@@ -153,6 +159,11 @@ def _check(
         raise UserError(f"top_k={top_k}: expected at least 1, or nothing for all tokens.")
     if top_p is not None and not 0 < top_p <= 1:
         raise UserError(f"top_p={top_p}: expected a share above 0 up to 1, for example 0.9.")
+
+
+def _check(model: nn.Module, tokens: Tensor, new_tokens: int) -> None:
+    if tokens.dim() != 2 or tokens.shape[1] == 0 or tokens.is_floating_point():
+        raise UserError(f"tokens are {tokens.dtype} {list(tokens.shape)}; expected int64 [rows, at least 1 position].")
     room = getattr(model, "length", None)
     asked = tokens.shape[1] + new_tokens
     # The last token made is not read any more.

@@ -23,7 +23,7 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of K columns over resampled rows. Columns resampled together are paired: the same rows stand in each."""
+    """Means or sums of K columns over resampled rows. Columns resampled together are paired: each has the same rows."""
 
     whole: np.ndarray  # [K] over all rows
     samples: np.ndarray  # [RESAMPLES, K]
@@ -35,22 +35,27 @@ def resample(rows: np.ndarray, units: np.ndarray | None = None, *, seed: int = 0
 
     Source: Efron 1979, Annals of Statistics 7; for groups Davison and Hinkley 1997, section 3.8.
     """
+    sums = resample_sums(np.column_stack([rows, np.ones(len(rows))]), units, seed=seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = sums.without[:, :-1] / sums.without[:, -1:]
+    return Resampled(rows.mean(axis=0), sums.samples[:, :-1] / sums.samples[:, -1:], without)
+
+
+def resample_sums(rows: np.ndarray, units: np.ndarray | None = None, *, seed: int = 0) -> Resampled:
+    """Bootstrap the sums of `rows` [N, K], of which a measure such as BLEU is made; draws as `resample` does."""
     generator = np.random.default_rng(seed)
-    sums, sizes = _sums(rows, _unit_of_row(len(rows), units, generator))
-    num_units = len(sizes)
-    together = np.column_stack([sums, sizes])
+    unit = _unit_of_row(len(rows), units, generator)
+    sums = np.column_stack([np.bincount(unit, weights=column) for column in rows.T])
+    num_units = len(sums)
     samples = np.empty((RESAMPLES, rows.shape[1]))
     step = max(1, CHUNK // max(num_units, 1))
     for start in range(0, RESAMPLES, step):
         count = min(step, RESAMPLES - start)
         drawn = generator.integers(num_units, size=(count, num_units)) + np.arange(count)[:, None] * num_units
         times = np.bincount(drawn.ravel(), minlength=count * num_units).reshape(count, num_units)
-        totals = times.astype(np.float64) @ together
-        samples[start : start + count] = totals[:, :-1] / totals[:, -1:]
-    left = together.sum(axis=0) - together
-    with np.errstate(invalid="ignore", divide="ignore"):
-        without = left[:, :-1] / left[:, -1:]
-    return Resampled(rows.mean(axis=0), samples, without)
+        samples[start : start + count] = times.astype(np.float64) @ sums
+    whole = sums.sum(axis=0)
+    return Resampled(whole, samples, whole - sums)
 
 
 def _unit_of_row(num_rows: int, units: np.ndarray | None, generator: np.random.Generator) -> np.ndarray:
@@ -59,11 +64,6 @@ def _unit_of_row(num_rows: int, units: np.ndarray | None, generator: np.random.G
     if num_rows <= MOST_UNITS:
         return np.arange(num_rows)
     return generator.permutation(num_rows) % MOST_UNITS
-
-
-def _sums(rows: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    sums = np.column_stack([np.bincount(unit, weights=column) for column in rows.T])
-    return sums, np.bincount(unit)
 
 
 def bca(value: float, samples: np.ndarray, without: np.ndarray, level: float = 0.95) -> tuple[float, float]:

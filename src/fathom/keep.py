@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fathom import mistakes, referee, rooms
+from fathom import answers, mistakes, pairs, referee, rooms
 from fathom.candidates import Candidate, seconds_per_row
 from fathom.contest import Contest
 from fathom.data import PARTS, Table
 from fathom.decision import Candidate as Contender
 from fathom.encode import Specs
 from fathom.ensemble import average
-from fathom.evaluate import interval
-from fathom.prepare import Prepared
+from fathom.prepared import Prepared
 from fathom.show import shown, shown_interval
 
 SPEC_VERSION = 1
@@ -35,6 +34,8 @@ def begin_folder(contest: Contest, table: Table, prepared: Prepared, specs: Spec
     folder.write_rows("left_out.csv", ("where", "why"), left_out)
     folder.write_json("environment.json", environment())
     folder.write_json("findings.json", prepared.findings)
+    if contest.task.kind == "pair":
+        folder.write_table("captions.parquet", {"caption": pairs.captions_to_keep(contest.targets, divided.fitting)})
     contest.save_recipe()
 
 
@@ -106,11 +107,11 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
     # Rows of one group are not independent: they are resampled together.
     units = divided.groups
     judged_units, test_units = (None, None) if units is None else (units[divided.judged], units[divided.test])
-    blend = average(
-        judged, targets[divided.judged], contest.task, seed=contest.recipe.seed, validation_units=judged_units
-    )
-    if blend is not None:
-        judged.append(blend)
+    if contest.task.kind in ("classify", "regress"):
+        blend = average(
+            judged, targets[divided.judged], contest.task, seed=contest.recipe.seed, validation_units=judged_units
+        )
+        judged += [] if blend is None else [blend]
     verdict = referee.judge(
         judged,
         targets[divided.judged],
@@ -135,6 +136,9 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
         "seconds": {c.name: c.seconds for c in candidates} | {"total": contest.budget.spent},
     }
     _print_verdict(contest, verdict)
+    if contest.task.kind == "pair":
+        metrics["among"] = pairs.among(test)
+        contest.console.more(pairs.told_among(metrics["among"]))
     contest.folder.write_table("predictions.parquet", _prediction_columns(contest, prepared, judged, verdict))
     advised = next(one for one in judged if one.name == verdict.advised)
     contest.folder.write_json(mistakes.NAME, _mistaken(contest, prepared, advised.test))
@@ -143,19 +147,28 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
 
 
 def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:
+    part = None if candidate.is_network else rooms.find("baselines", candidate.name)
     return Contender(
         name=candidate.name,
-        rank=NETWORK_RANK if candidate.is_network else rooms.find("baselines", candidate.name).RANK,
+        rank=NETWORK_RANK if part is None else part.RANK,
+        noun=getattr(part, "NOUN", ""),
         validation=candidate.held_out(contest.examples, contest.divided.folds),
         test=candidate.predict(test),
         seconds_per_row=seconds_per_row(candidate, test),
         kind="network" if candidate.is_network else "baseline",
+        validation_ends=candidate.held_out_ends(contest.examples, contest.divided.folds),
+        test_ends=candidate.ends(test),
     )
 
 
 def _noun(contest: Contest) -> str:
+    nouns = {"translate": "text", "pair": "pair"}
+    if contest.task.kind in nouns:
+        return nouns[contest.task.kind]
     forms = {about["form"] for about in contest.examples.about.values()}
-    return {frozenset({"pixels"}): "picture", frozenset({"tokens"}): "text"}.get(frozenset(forms), "row")
+    return {frozenset({"pixels"}): "picture", frozenset({"tokens"}): "text", frozenset({"stream"}): "piece"}.get(
+        frozenset(forms), "row"
+    )
 
 
 def _print_verdict(contest: Contest, verdict: referee.Verdict) -> None:
@@ -174,34 +187,23 @@ def _prediction_columns(
     contest: Contest, prepared: Prepared, judged: list[Contender], verdict: referee.Verdict
 ) -> dict[str, Any]:
     """One row for each test row: the truth, and what each candidate says."""
-    task, rows = contest.task, contest.divided.test
-    truth = contest.targets[rows]
-    classes = np.array(task.classes, object)
-    columns: dict[str, Any] = {
-        "row": rows,
-        "place": [prepared.table.places[row] for row in rows],
-        "truth": classes[truth] if task.kind == "classify" else truth,
-    }
-    for one in judged:
-        if task.kind == "classify":
-            columns[one.name] = classes[one.test.argmax(axis=1)]
-            columns |= {f"{one.name}:{name}": one.test[:, i] for i, name in enumerate(task.classes)}
-        else:
-            low, high = interval(one.test, verdict.validation[one.name]["conformal"])
-            columns |= {one.name: one.test, f"{one.name}:low": low, f"{one.name}:high": high}
-    return columns
+    rows = contest.divided.test
+    specs = {name: scores.get("conformal", {}) for name, scores in verdict.validation.items()}
+    test = contest.examples.take(rows)
+    told = answers.columns(contest.task, judged, contest.targets[rows], test, specs)
+    return {"row": rows, "place": [prepared.table.places[row] for row in rows]} | told
 
 
 def _mistaken(contest: Contest, prepared: Prepared, predictions: np.ndarray) -> list[dict[str, Any]]:
     """The worst test rows of the advised model."""
-    task, rows = contest.task, contest.divided.test
-    found = []
-    for place in mistakes.most_mistaken(predictions, contest.targets[rows], task):
-        given, truth = predictions[place], contest.targets[rows[place]]
-        if task.kind == "classify":
-            index = int(given.argmax())
-            answer = {"truth": task.classes[truth], "predicted": task.classes[index], "sure": float(given[index])}
-        else:
-            answer = {"truth": float(truth), "predicted": float(given), "sure": None}
-        found.append(mistakes.record(prepared.table, contest.examples, int(rows[place]), answer))
-    return found
+    rows = contest.divided.test
+    targets = contest.targets[rows]
+    return [
+        mistakes.record(
+            prepared.table,
+            contest.examples,
+            int(rows[place]),
+            mistakes.answer(predictions[place], targets[place], contest.task),
+        )
+        for place in mistakes.most_mistaken(predictions, targets, contest.task)
+    ]

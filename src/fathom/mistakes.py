@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fathom.data import Examples, File, Table, Task
+from fathom.rooms import find
 from fathom.run import RunFolder
 
 NAME = "mistakes.json"
@@ -24,14 +25,40 @@ LONGEST_TEXT = 2_000  # characters
 
 def most_mistaken(predictions: np.ndarray, targets: np.ndarray, task: Task, count: int = 12) -> np.ndarray:
     """Row ids of the most mistaken, worst first: the wrong class given most surely, or the largest error."""
-    if task.kind == "classify":
-        given = predictions.argmax(axis=1)
-        badness = np.where(given != targets, predictions[np.arange(len(given)), given], -1.0)
-    else:
-        badness = np.abs(predictions - targets)
-        badness = np.where(badness > 0, badness, -1.0)
+    badness = _badness(predictions, targets, task)
     worst = np.argsort(-badness, kind="stable")[:count]
     return worst[badness[worst] >= 0]
+
+
+def _badness(predictions: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
+    """How wrong each prediction is [N], -1 where it is right."""
+    if task.kind == "classify":
+        given = predictions.argmax(axis=1)
+        return np.where(given != targets, predictions[np.arange(len(given)), given], -1.0)
+    if task.kind == "language":
+        return -predictions / np.maximum(targets[:, 0], 1)
+    if task.kind == "pair":
+        return np.where((predictions > 1).any(axis=1), np.log(predictions).mean(axis=1), -1.0)
+    if task.kind == "translate":
+        measure = find("measures", "chrf").measure
+        return np.array([100 - measure(predictions[i : i + 1], targets[i : i + 1]) for i in range(len(targets))])
+    errors = np.abs(predictions - targets)
+    return np.where(errors > 0, errors, -1.0)
+
+
+def answer(given: Any, truth: Any, task: Task) -> dict[str, Any]:
+    """What was said of one row and what is true of it, as JSON. A language has no truth but the text itself: what is
+    given is its cost in nats a token; of a pair the ranks of its caption and of its picture."""
+    if task.kind == "classify":
+        index = int(given.argmax())
+        return {"truth": task.classes[truth], "predicted": task.classes[index], "sure": float(given[index])}
+    if task.kind == "language":
+        return {"truth": None, "predicted": float(-given / max(truth[0], 1)), "sure": None}
+    if task.kind == "translate":
+        return {"truth": str(truth), "predicted": str(given), "sure": None}
+    if task.kind == "pair":
+        return {"truth": str(truth), "predicted": f"{given[0]:.0f} and {given[1]:.0f}", "sure": None}
+    return {"truth": float(truth), "predicted": float(given), "sure": None}
 
 
 def record(table: Table, examples: Examples, row: int, answer: Mapping[str, Any]) -> dict[str, Any]:

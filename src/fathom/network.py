@@ -43,7 +43,9 @@ class Network:
         mirror: bool = False,
     ) -> None:
         self.model = model.eval()
-        self.decode = find("objectives", objective).decode
+        part = find("objectives", objective)
+        self.decode = part.decode
+        self.interval = part.interval if hasattr(part, "interval") and part.makes_interval(spec) else None
         self.spec, self.device, self.views, self.mirror = spec, device, views, mirror
         self.context = autocast(device, precision)
 
@@ -51,9 +53,23 @@ class Network:
         """Probabilities [N, C] or numbers [N], float64, in the order of the examples."""
         return self.predict_rows(Tensors(examples, self.device), np.arange(len(examples)))
 
-    @torch.inference_mode()
+    def ends(self, examples: Examples) -> np.ndarray | None:
+        """The interval [N, 2] that the model itself gives around each number; None where it gives none."""
+        if self.interval is None:
+            return None
+        return self.predict_with_ends(Tensors(examples, self.device), np.arange(len(examples)))[1]
+
     def predict_rows(self, tensors: Tensors, rows: np.ndarray) -> np.ndarray:
         """As `predict`, for some rows of tensors that are on the device already."""
+        return self.predict_with_ends(tensors, rows)[0]
+
+    def predict_with_ends(self, tensors: Tensors, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `predict_rows` and `ends`, in one pass."""
+        found = self._read_rows(tensors, rows)
+        return (found, None) if self.interval is None else (found[:, 0], found[:, 1:])
+
+    @torch.inference_mode()
+    def _read_rows(self, tensors: Tensors, rows: np.ndarray) -> np.ndarray:
         self.model.eval()
         found: np.ndarray | None = None
         place = np.empty(int(rows.max(initial=-1)) + 1, np.int64)
@@ -63,7 +79,7 @@ class Network:
             if found is None:
                 found = np.empty((len(rows), *decoded.shape[1:]))
             found[place[chosen]] = decoded
-        return np.empty(0) if found is None else found
+        return np.empty((0, 3) if self.interval else 0) if found is None else found
 
     def _decoded(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """Predictions of a batch; pictures are averaged over their views where there are any."""
@@ -74,8 +90,14 @@ class Network:
         for one in seen:
             with self.context():
                 outputs = self.model(one)
-            decoded.append(self.decode(outputs.float(), self.spec))
+            decoded.append(self._read(outputs.float()))
         return torch.stack(decoded).mean(dim=0)
+
+    def _read(self, raw: Tensor) -> Tensor:
+        decoded: Tensor = self.decode(raw, self.spec)
+        if self.interval is None:
+            return decoded
+        return torch.cat([decoded[:, None], self.interval(raw, self.spec)], dim=1)
 
     @property
     def num_parameters(self) -> int:

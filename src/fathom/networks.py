@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from fathom.augment import Augment
-from fathom.batches import Batches, Tensors
+from fathom.batches import Tensors
 from fathom.candidates import Candidate
 from fathom.compute import pick_device
 from fathom.console import clock
 from fathom.contest import Contest
+from fathom.course import course, network_config, seed_of
 from fathom.loop import Step
 from fathom.network import build
 from fathom.recipe import Recipe
@@ -45,21 +44,6 @@ def fit_networks(contest: Contest) -> list[Candidate]:
     members = [as_network(_built(config, state, device), config, device) for state in states]
     name = str(config["name"])
     return [Candidate(name, members, describe(config, members[0]), time.monotonic() - begun, is_network=True)]
-
-
-def network_config(contest: Contest) -> dict[str, Any]:
-    """What config.json holds: enough to build the network again and to read its outputs."""
-    recipe = contest.recipe
-    objective = contest.task.kind
-    return {
-        "name": recipe.model.name,
-        "options": recipe.model.options,
-        "about": contest.examples.about,
-        "outputs": find("objectives", objective).outputs(contest.target),
-        "objective": objective,
-        "spec": contest.target,
-        "views": recipe.train.views or 0,
-    }
 
 
 def _built(config: dict[str, Any], state: State, device: torch.device) -> nn.Module:
@@ -100,34 +84,15 @@ def make_trainer(
     contest: Contest, config: dict[str, Any], tensors: Tensors, number: int, device: torch.device
 ) -> Trainer:
     """The trainer of one fold, ready to run."""
-    recipe, fold = contest.recipe, contest.divided.folds[number]
-    assert recipe.train.batch_size is not None
-    torch.manual_seed(recipe.seed * 1000 + number)
+    recipe = contest.recipe
+    torch.manual_seed(seed_of(contest, number))
     model = build(config["name"], config["about"], config["outputs"], config["options"]).to(device)
-    targets = torch.as_tensor(contest.targets, device=device)
-    objective = make_objective(contest)
-    batches = Batches(
-        tensors,
-        targets if contest.task.kind == "classify" else targets.float(),
-        fold.train,
-        recipe.train.batch_size,
-        seed=recipe.seed * 1000 + number,
-        augment=_augment(contest),
-        drop_last=len(fold.train) >= 10 * recipe.train.batch_size,
-    )
-    judged = contest.targets[fold.validate]
-    once = config | {"views": 0}  # averaging over views would cost as much as some training
-    measure = find("measures", contest.metric)
-
-    def validate(model: nn.Module) -> tuple[float, float]:
-        predictions = as_network(model, once, device).predict_rows(tensors, fold.validate)
-        return _validation_loss(contest, predictions, judged), measure.measure(predictions, judged)
-
+    taken = course(contest, config, tensors, number, device)
     return Trainer(
         model,
-        objective,
-        batches,
-        validate,
+        taken.objective,
+        taken.batches,
+        taken.validate,
         recipe.train,
         device,
         seconds=_fold_seconds(contest, number),
@@ -136,32 +101,6 @@ def make_trainer(
         on_epoch=_show_epoch(contest, number),
         keep=_keeper(contest, number),
     )
-
-
-def _augment(contest: Contest) -> Augment | None:
-    """How pictures are changed: by the recipe's strengths, mirrored only where every picture column allows it."""
-    strengths = contest.recipe.train.augment
-    pictures = [contest.examples.about[name] for name in contest.examples.of_form("pixels")]
-    if not strengths or not pictures:
-        return None
-    return Augment(mirror=all(about["mirror"] for about in pictures), **strengths)
-
-
-def _validation_loss(contest: Contest, predictions: np.ndarray, targets: np.ndarray) -> float:
-    """The loss that chooses the best weights, in the unit of the training loss: nats, or half squared deviations."""
-    if contest.task.kind == "classify":
-        return float(find("measures", "log_loss").measure(predictions, targets))
-    scale = np.log1p if contest.target["log"] else np.asarray
-    # A prediction below -1 has no logarithm; the target has none below 0.
-    errors = scale(np.maximum(predictions, 0) if contest.target["log"] else predictions) - scale(targets)
-    return float(0.5 * np.mean((errors / contest.target["std"]) ** 2))
-
-
-def make_objective(contest: Contest) -> Any:
-    train = contest.recipe.train
-    if contest.task.kind == "classify":
-        return find("objectives", "classify").build(contest.target, label_smoothing=train.label_smoothing or 0.0)
-    return find("objectives", "regress").build(contest.target, huber=train.huber or 0.0)
 
 
 def _fold_seconds(contest: Contest, number: int) -> float:

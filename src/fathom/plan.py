@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,25 +16,31 @@ from typing import Any
 import torch
 
 from fathom import rooms
-from fathom.batches import Batch, Batches, Tensors
+from fathom.batches import Batch, Tensors
 from fathom.compute import choose_precision, num_cores, pick_device, seconds_per_call, set_threads
 from fathom.contest import Contest
+from fathom.course import course, network_config
 from fathom.data import Table
+from fathom.language import refuse_foresight
 from fathom.loop import train
 from fathom.network import build
-from fathom.networks import make_objective
 from fathom.recipe import Recipe
-from fathom.styles import STYLES, Size, Style
+from fathom.store import as_network
+from fathom.styles import Size, Style, style_of
 from fathom.training import adamw
 
 # Time that is not spent in steps: validation, averaging, waiting.
 STEP_SHARE = 0.85
+ROWS_TO_TIME = 16
 
 
 def default_budget(recipe: Recipe, table: Table) -> float:
     """Seconds for a run without --budget: enough for small data to end by itself, five minutes at most."""
-    seconds = min(300.0, 30.0 + 0.01 * len(table))
-    recipe.explain("budget", f"{seconds:.0f} s", f"30 s and 10 ms for each of {len(table):,} rows, 300 s at most")
+    # A piece of a long text is a thousand tokens.
+    per_row, what = (0.25, "pieces") if table.continues else (0.01, "rows")
+    seconds = min(300.0, 30.0 + per_row * len(table))
+    told = f"30 s and {1e3 * per_row:.0f} ms for each of {len(table):,} {what}, 300 s at most"
+    recipe.explain("budget", f"{seconds:.0f} s", told)
     return seconds
 
 
@@ -46,7 +53,9 @@ def plan(contest: Contest) -> None:
         recipe.model.name, why = _choose_model(contest)
         recipe.explain("model", recipe.model.name, why)
     if recipe.model.name != "none":
-        style = STYLES.get(recipe.model.name, STYLES["default"])(contest.examples.about, _rows(contest), contest.task)
+        style = style_of(recipe.model.name, contest.task)(
+            network_config(contest)["about"], _rows(contest), contest.task
+        )
         _settle(contest, style)
     recipe.resolved = True
     contest.save_recipe()
@@ -63,8 +72,11 @@ def _rows(contest: Contest) -> int:
 
 def _choose_model(contest: Contest) -> tuple[str, str]:
     """The first network that is made for these inputs, in the order of preference."""
-    about = contest.examples.about
-    order = [*PREFERENCE, *(n for n in rooms.names("models") if n not in PREFERENCE)]
+    about = network_config(contest)["about"]
+    preferred = ("bert",) if contest.recipe.text.masked else PREFERENCE[contest.task.kind]
+    # Of all networks that take a picture and a text only the preferred answer with a vector for each.
+    others = [] if contest.task.kind == "pair" else [n for n in rooms.names("models") if n not in preferred]
+    order = [*preferred, *others]
     for name in order:
         why = rooms.find("models", name).claims(about)
         if why:
@@ -72,7 +84,13 @@ def _choose_model(contest: Contest) -> tuple[str, str]:
     return "none", f"no network takes inputs of the forms {', '.join(sorted({a['form'] for a in about.values()}))}"
 
 
-PREFERENCE = ("mlp", "resnet", "transformer", "lstm", "fused")
+PREFERENCE: dict[str, tuple[str, ...]] = {
+    "classify": ("mlp", "resnet", "transformer", "lstm", "fused"),
+    "regress": ("mlp", "resnet", "transformer", "lstm", "fused"),
+    "language": ("llama",),
+    "translate": ("t5",),
+    "pair": ("clip",),
+}
 
 
 def _settle(contest: Contest, style: Style) -> None:
@@ -86,18 +104,25 @@ def _settle(contest: Contest, style: Style) -> None:
     if recipe.threads is None:
         recipe.threads = _choose_threads(contest, style.sizes[-1], tensors, device)
     seconds = contest.budget.share(STEP_SHARE, reserve=contest.reserve) / len(contest.divided.folds)
-    size, per_step, epochs = _largest_that_fits(contest, style, tensors, device, seconds)
+    probe, per_step, epochs = _largest_that_fits(contest, style, tensors, device, seconds)
+    size = probe.size
+    if contest.task.kind in ("language", "translate"):
+        contest.judging = probe.seconds_to_judge()
+        seconds = contest.budget.share(STEP_SHARE, reserve=contest.reserve)
+        epochs = _affordable(probe, per_step, seconds)
     if settings.precision is None:
-        probe = _Probe(contest, size, tensors, device)
         choice = choose_precision(probe.forward_backward, device)
         settings.precision = choice.precision
         recipe.explain("precision", choice.precision, choice.why)
         if choice.precision == "bf16":
             per_step *= choice.seconds["bf16"] / choice.seconds["fp32"]
-            epochs = _affordable(contest, per_step, seconds)
+            epochs = _affordable(probe, per_step, seconds)
     for name, value in size.options.items():
         recipe.model.options.setdefault(name, value)
     recipe.explain("size", _words(recipe.model.options), size.why)
+    if settings.epochs is None and settings.steps is not None:
+        settings.epochs = settings.most_epochs = math.ceil(settings.steps / probe.per_epoch)
+        recipe.explain("epochs", settings.epochs, f"{settings.steps:,} steps as asked, {1e3 * per_step:.1f} ms each")
     if settings.epochs is None:
         wanted = size.epochs
         settings.epochs = max(1, min(wanted, epochs))
@@ -131,24 +156,22 @@ def _words(options: dict[str, Any]) -> str:
 
 def _largest_that_fits(
     contest: Contest, style: Style, tensors: Tensors, device: torch.device, seconds: float
-) -> tuple[Size, float, int]:
+) -> tuple[_Probe, float, int]:
     """From the largest size down, the first whose least number of epochs fits into the seconds; else the smallest."""
     assert style.sizes
     for size in style.sizes:
-        per_step = seconds_per_call(_Probe(contest, size, tensors, device).step, device)
-        epochs = _affordable(contest, per_step, seconds)
+        probe = _Probe(contest, size, tensors, device)
+        per_step = seconds_per_call(probe.step, device)
+        epochs = _affordable(probe, per_step, seconds)
         if epochs >= size.least_epochs:
             break
-    return size, per_step, epochs
+    return probe, per_step, epochs
 
 
-def _affordable(contest: Contest, per_step: float, seconds: float) -> int:
+def _affordable(probe: _Probe, per_step: float, seconds: float) -> int:
     if not math.isfinite(seconds):
         return 10**6
-    settings = contest.recipe.train
-    assert settings.batch_size is not None
-    per_epoch = max(1, _rows(contest) // settings.batch_size)
-    return int(seconds / (per_step * per_epoch))
+    return int(seconds / (per_step * probe.per_epoch))
 
 
 class _Probe:
@@ -158,16 +181,16 @@ class _Probe:
         recipe, settings = contest.recipe, contest.recipe.train
         assert recipe.model.name is not None and settings.batch_size and settings.learning_rate
         torch.manual_seed(0)
+        self.size, self.contest, self.device = size, contest, device
+        config = self.config = network_config(contest)
         options = size.options | recipe.model.options
-        objective = make_objective(contest)
-        outputs = rooms.find("objectives", contest.task.kind).outputs(contest.target)
-        self.model = build(recipe.model.name, contest.examples.about, outputs, options).to(device).train()
-        self.objective = objective
-        targets = torch.as_tensor(contest.targets, device=device)
-        if contest.task.kind == "regress":
-            targets = targets.float()
-        batches = Batches(tensors, targets, contest.divided.folds[0].train, settings.batch_size)
-        self.batches = [batch for batch, _ in zip(batches.epoch(0), range(4), strict=False)]
+        self.model = build(recipe.model.name, config["about"], config["outputs"], options).to(device).train()
+        if config["objective"] == "next_token":
+            (about,) = config["about"].values()
+            refuse_foresight(self.model, recipe.model.name, about["vocabulary"], about["length"])
+        taken = course(contest, config, tensors, 0, device)
+        self.objective, self.per_epoch = taken.objective, taken.batches.per_epoch
+        self.batches = [batch for batch, _ in zip(taken.batches.epoch(0), range(4), strict=False)]
         self.optimizer = adamw(self.model, settings.learning_rate, 0.0)
         self.turn = 0
 
@@ -178,6 +201,18 @@ class _Probe:
     def step(self) -> None:
         for _ in train(self.model, self.objective, [self._next()], self.optimizer):
             pass
+
+    def seconds_to_judge(self) -> float:
+        """What predicting all validation and test rows will take, from a few of them."""
+        divided = self.contest.divided
+        rows = len(divided.judged) + len(divided.test)
+        some = self.contest.examples.take(divided.test[:ROWS_TO_TIME])
+        begun = time.perf_counter()
+        as_network(self.model, self.config, self.device).predict(some)
+        self.model.train()
+        # An untrained translator never ends a text; a trained one writes about half of what it may.
+        share = 0.5 if self.contest.task.kind == "translate" else 1.0
+        return share * rows * (time.perf_counter() - begun) / len(some)
 
     def forward_backward(self, context: Callable[[], AbstractContextManager[Any]]) -> None:
         for _ in train(self.model, self.objective, [self._next()], self.optimizer, precision=context):

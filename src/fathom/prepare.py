@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fathom import language, pairs, translation
 from fathom.data import File, LeftOut, Table, Task
 from fathom.doctor.target_sum import find_sums
 from fathom.errors import UserError
@@ -20,33 +21,25 @@ from fathom.fields import category, number
 from fathom.fields.parts.choose import guess
 from fathom.fields.parts.identifier import is_identifier
 from fathom.fields.parts.values import EMPTY, distinct
+from fathom.prepared import Prepared
 from fathom.recipe import Recipe
 from fathom.rooms import find, names, nearest
+from fathom.sources import plain_text
 from fathom.sources.parts.choose import open_any
 from fathom.sources.parts.join import join
-from fathom.task import find_target, guess_task
+from fathom.task import find_target, guess_task, is_language, is_pair, is_translation
 
 LEAST_ROWS = 20
 Say = Callable[[str, str], None]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Rows that all have a target and readable values, and what each column is."""
-
-    table: Table
-    task: Task
-    targets: np.ndarray  # int64 class indices [N] or float64 numbers [N]
-    kinds: dict[str, str]  # column → field
-    whys: dict[str, str]  # column → why it is taken for that
-    every_column: dict[str, np.ndarray]  # also those that are not learned from: to group or to order by
-    left_out: list[LeftOut]
-    findings: list[dict[str, Any]]
-
-
 def read(recipe: Recipe, data: Any) -> Table:
     """Open the data, and the test set where one was named."""
-    table = open_any(_expanded(data), **recipe.options)
+    data = _expanded(data)
+    if recipe.task == "language" and plain_text.takes(data):
+        table = plain_text.open(data, **recipe.options)
+    else:
+        table = open_any(data, **recipe.options)
     if recipe.test is not None:
         table = join(table, open_any(_expanded(recipe.test), alone=True, **{**table.options, **recipe.options}))
     return table
@@ -61,7 +54,14 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     """Find the target, the task and the fields; leave out what cannot be used. Raises UserError naming the remedy."""
     left_out = list(table.left_out)
     table = _without_dropped(table, recipe)
+    if is_language(table, recipe):
+        return language.prepare(table, recipe, say)
+    if is_pair(table, recipe):
+        return pairs.prepare(table, recipe, say)
     target, why_target = find_target(table, recipe.target)
+    pairs.refuse_pictures(table, target)
+    if is_translation(table, target, recipe):
+        return translation.prepare(table, target, recipe, say, why_target)
     table, labels = _with_known_target(_aligned(table, target, say), target, left_out)
     task, why = guess_task(target, labels, recipe.task)
     say("Task", f"{_task_words(task)} '{target}' ({why_target}): {why}")

@@ -22,6 +22,10 @@ from fathom.optimizers.schedule import SHAPES
 from fathom.rooms import nearest
 
 VERSION = 1
+TASKS = ("classify", "regress", "language", "translate", "pair")
+# YAML 1.1 takes 1e-3 for a word: there a number with an exponent needs a point.
+SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+HEADS = ("number", "quantile", "gaussian")
 AUGMENTATIONS = ("shift", "rotate", "scale", "erase")
 
 
@@ -41,9 +45,20 @@ class ModelRecipe:
 
 
 @dataclass
+class TextRecipe:
+    """For language models and translation."""
+
+    unit: str | None = None  # characters, bytes or subwords
+    vocabulary: int | None = None  # of subwords
+    context: int | None = None  # tokens that a language model sees at once
+    masked: float | None = None  # share of the tokens that are hidden, to be told from both sides, as BERT was trained
+
+
+@dataclass
 class TrainRecipe:
     epochs: int | None = None  # planned; the clock may shorten or, up to most_epochs, lengthen the training
     most_epochs: int | None = None
+    steps: int | None = None  # instead of epochs: the training ends after so many
     batch_size: int | None = None
     accumulate: int = 1  # batches joined into one step
     learning_rate: float | None = None
@@ -54,7 +69,16 @@ class TrainRecipe:
     average: float | None = None  # epochs that the weight average looks back; 0 for none
     patience: int | None = None  # epochs without a better validation loss before stopping
     label_smoothing: float | None = None
+    class_weights: str | dict[str, float] | None = None  # "balanced", or class → weight; those not named weigh 1
+    focal: float | None = None  # exponent of the focal loss: 0 for cross-entropy, 2 as published
+    mixup: float | None = None  # of the Beta distribution of shares; 0 for none
+    cutmix: float | None = None  # likewise, for rectangles of pictures
     huber: float | None = None
+    head: str | None = None  # what a network makes of a number: number, quantile or gaussian
+    teacher: str | None = None  # a finished run that teaches the network its probabilities
+    teacher_candidate: str | None = None  # one of its candidates; by default the advised one
+    teacher_share: float | None = None  # weight of what it says against the classes of the rows; 0.5
+    temperature: float | None = None  # at which both are compared; 2
     augment: dict[str, float] | None = None  # strengths for pictures (shift, rotate, scale, erase); {} for none
     views: int | None = None  # predictions are averaged over views shifted by that many pixels; 0 for none
     precision: str | None = None  # fp32 or bf16
@@ -68,7 +92,7 @@ class Recipe:
     data: str | None = None
     test: str | None = None
     target: str | int | None = None
-    task: str | None = None  # classify or regress
+    task: str | None = None  # classify, regress, language, translate or pair
     treat_as: dict[str, str] = field(default_factory=dict)  # column → kind of field
     drop: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)  # columns not to leave out, whatever was found
@@ -79,6 +103,7 @@ class Recipe:
     device: str = "auto"
     threads: int | None = None
     split: SplitRecipe = field(default_factory=SplitRecipe)
+    text: TextRecipe = field(default_factory=TextRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     baselines: dict[str, Any] | None = None  # name → options, or a list of them, one for each fold; {} for none
@@ -151,7 +176,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        put(values, key, value)
+        put(values, key, float(text) if SCIENTIFIC.fullmatch(text) else value)
     return values
 
 
@@ -192,11 +217,13 @@ def _build(kind: type, values: Any, where: str) -> Any:
 
 
 def _converted(value: Any, hint: Any, path: str) -> Any:
-    """The value in the type that the recipe asks for; only int → float is converted."""
+    """The value in the type that the recipe asks for. Only int → float is converted, and 1e-3, a word to YAML."""
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for choice in choices:
         plain = typing.get_origin(choice) or choice
         if plain is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if plain is float and isinstance(value, str) and SCIENTIFIC.fullmatch(value):
             return float(value)
         if plain is Any or (plain is not type(None) and isinstance(value, plain) and type(value) is not bool):
             return value
@@ -210,13 +237,19 @@ def _check(recipe: Recipe) -> None:
     """Values that can be seen to be wrong without looking at the data."""
     if recipe.budget is not None and not recipe.budget > 0:
         raise UserError(f"The budget is {recipe.budget:g} seconds; it must be more than 0, such as --budget 5m.")
-    if recipe.task not in (None, "classify", "regress"):
-        raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, ['classify', 'regress'])}")
+    if recipe.task is not None and recipe.task not in TASKS:
+        raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, TASKS)}")
+    for name, least in (("vocabulary", 300), ("context", 2)):
+        value = getattr(recipe.text, name)
+        if value is not None and value < least:
+            raise UserError(f"text.{name} is {value}; expected {least} or more.")
+    if recipe.text.masked is not None and not 0 < recipe.text.masked < 1:
+        raise UserError(f"text.masked is {recipe.text.masked}; expected a share above 0 and below 1, such as 0.15.")
     for name in ("test", "validate"):
         share = getattr(recipe.split, name)
         if share is not None and not 0 < share < 0.9:
             raise UserError(f"split.{name} is {share}; expected a share between 0 and 0.9.")
-    positive = {"epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0}
+    positive = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0}
     for name, least in positive.items():
         value = getattr(recipe.train, name)
         if value is not None and value < least:
@@ -235,11 +268,33 @@ def _check(recipe: Recipe) -> None:
             raise UserError(f"train.augment has no '{name}'. {nearest(name, AUGMENTATIONS)}")
     if train.label_smoothing is not None and not 0 <= train.label_smoothing < 1:
         raise UserError(f"train.label_smoothing is {train.label_smoothing}; expected a share from 0 to below 1.")
-    for name in ("huber", "average", "weight_decay", "warm_up"):
+    for name in ("huber", "average", "weight_decay", "warm_up", "focal", "mixup", "cutmix"):
         value = getattr(train, name)
         if value is not None and value < 0:
             raise UserError(f"train.{name} is {value}; expected 0 or more.")
+    _check_objective(train)
     if recipe.split.folds is not None and recipe.split.folds < 1:
         raise UserError(f"split.folds is {recipe.split.folds}; expected 1 or more.")
     if recipe.seed < 0:
         raise UserError(f"The seed is {recipe.seed}; expected 0 or more.")
+
+
+def _check_objective(train: TrainRecipe) -> None:
+    """What the network is trained for."""
+    if train.head is not None and train.head not in HEADS:
+        raise UserError(f"train.head is '{train.head}'. {nearest(train.head, HEADS)}")
+    if train.huber and train.head not in (None, "number"):
+        raise UserError(f"train.huber is for one number; train.head={train.head} has a loss of its own. Leave it out.")
+    weights = train.class_weights
+    if isinstance(weights, str) and weights != "balanced":
+        raise UserError(f"train.class_weights is '{weights}'; expected balanced, or class: weight for some classes.")
+    for name, weight in weights.items() if isinstance(weights, dict) else ():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+            raise UserError(f"train.class_weights of '{name}' is {weight!r}; expected a number above 0.")
+    for name in ("teacher_candidate", "teacher_share", "temperature"):
+        if getattr(train, name) is not None and train.teacher is None:
+            raise UserError(f"train.{name} needs a teacher: add train.teacher=RUN, a finished run.")
+    if train.teacher_share is not None and not 0 <= train.teacher_share <= 1:
+        raise UserError(f"train.teacher_share is {train.teacher_share}; expected a share from 0 to 1.")
+    if train.temperature is not None and not train.temperature > 0:
+        raise UserError(f"train.temperature is {train.temperature}; expected a number above 0, such as 2.")

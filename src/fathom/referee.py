@@ -18,7 +18,7 @@ from fathom import intervals
 from fathom.data import Task
 from fathom.decision import Candidate, decide
 from fathom.ensemble import average, select
-from fathom.evaluate import conformal, confusion, coverage, evaluate, from_mean_of, interval, measures_of
+from fathom.evaluate import conformal, confusion, coverage, evaluate, interval, measures_of, resampled_measure
 from fathom.rooms import nearest
 from fathom.wording import sentence
 
@@ -86,8 +86,9 @@ def judge(
     }
     if task.kind == "regress" and len(validation_targets) > 1:
         for one in ordered:
-            spec = validation[one.name]["conformal"] = conformal(one.validation, validation_targets, seed=seed)
-            test[one.name]["coverage"] = coverage(*interval(one.test, spec), test_targets)
+            spec = conformal(one.validation, validation_targets, seed=seed, ends=one.validation_ends)
+            validation[one.name]["conformal"] = spec
+            test[one.name]["coverage"] = coverage(*interval(one.test, spec, one.test_ends), test_targets)
     other = _rival(advised, ordered, validation_targets, modules[by])
     found: dict[str, Any] = {}
     if other is not None:
@@ -122,10 +123,10 @@ def _check(
             ("validation", one.validation, validation_targets),
             ("test", one.test, test_targets),
         ):
-            shape = (len(targets), task.num_outputs) if task.kind == "classify" else (len(targets),)
+            shape = (len(targets), task.num_outputs) if task.kind in ("classify", "pair") else (len(targets),)
             if values.shape != shape:
                 raise ValueError(f"{one.name}: {part} predictions have shape {values.shape}; expected {shape}.")
-            if not np.isfinite(values).all():
+            if values.dtype != object and not np.isfinite(values).all():
                 raise ValueError(f"{one.name}: {int((~np.isfinite(values)).sum())} {part} predictions are not finite.")
 
 
@@ -133,7 +134,7 @@ def _defined(metric: str, candidates: Sequence[Candidate], targets: np.ndarray, 
     """The metric, or the one that always has a value where validation rows leave it undefined (one class for AUC)."""
     if all(math.isfinite(modules[metric].measure(c.validation, targets)) for c in candidates):
         return metric
-    return "log_loss" if "log_loss" in modules else "rmse"
+    return next((name for name in ("log_loss", "rmse") if name in modules), metric)
 
 
 def _rival(advised: Candidate, ordered: list[Candidate], targets: np.ndarray, module: ModuleType) -> Candidate | None:
@@ -172,11 +173,11 @@ def difference(
     """
     values = [module.measure(c.test, targets) for c in (of, to)]
     value = values[0] - values[1]
-    columns = [module.per_row(c.test, targets) for c in (of, to)]
     p, ends = math.nan, (math.nan, math.nan)
     if math.isfinite(value) and len(targets) > 1:
-        if columns[0] is None:
-            both = [of.test, to.test]
+        both = [of.test, to.test]
+        found = resampled_measure(module, both, targets, units, seed)
+        if found is None:
             pairs = intervals.resampled_values(
                 lambda rows: np.array([module.measure(test[rows], targets[rows]) for test in both]),
                 len(targets),
@@ -187,13 +188,12 @@ def difference(
             low, high = np.quantile(samples, [0.025, 0.975])
             ends = (float(low), float(high))
         else:
-            from_mean = from_mean_of(module)
-            bootstrap = intervals.resample(np.column_stack(columns), units, seed=seed)
-            samples, without = (from_mean(v[:, 0]) - from_mean(v[:, 1]) for v in (bootstrap.samples, bootstrap.without))
+            samples, without = (v[:, 0] - v[:, 1] for v in (found.samples, found.without))
             ends = intervals.bca(value, samples, without)
         p = intervals.share_beyond_zero(samples)
         if metric == "accuracy" and units is None:
-            p = intervals.mcnemar(columns[0] > 0, columns[1] > 0)
+            right = [module.per_row(test, targets) > 0 for test in both]
+            p = intervals.mcnemar(right[0], right[1])
     return {"of": of.name, "to": to.name, "measure": metric, "value": value, "interval": list(ends), "p": p}
 
 

@@ -47,9 +47,28 @@ def options(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+# What may stand for a type of the signature, and how it is called. YAML reads model.size=18 as a number.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str, int, float), "a word"),
+    "None": ((type(None),), "null"),
+}
+
+
 def check_options(function: Callable[..., Any], given: Mapping[str, Any], whose: str) -> None:
-    """Refuse options that the signature does not have."""
+    """Refuse options that the signature does not have, and values of another type than it says."""
     known = options(function)
-    for name in given:
+    for name, value in given.items():
         if name not in known:
             raise UserError(f"{whose} has no option '{name}'. {nearest(name, known)}")
+        kinds = str(inspect.signature(function).parameters[name].annotation).split(" | ")
+        if set(kinds) <= set(KINDS) and not any(_is(value, kind) for kind in kinds):
+            wanted = " or ".join(KINDS[kind][1] for kind in kinds)
+            raise UserError(f"{whose} was given {name}={value}; expected {wanted}.")
+
+
+def _is(value: object, kind: str) -> bool:
+    # True is an int to Python, but no number to a reader.
+    return isinstance(value, KINDS[kind][0]) and (kind == "bool" or not isinstance(value, bool))

@@ -8,13 +8,15 @@ from types import ModuleType
 
 
 def shown(measure: ModuleType, value: float | None) -> str:
-    """'61.2 %', '46,210', '0.9271'; '–' where it is undefined."""
+    """'61.2 %', '46,210', '0.9271', '38.4' for a score of at most 100; '–' where it is undefined."""
     if value is None or not math.isfinite(value):
         return "–"
     if measure.UNIT == "%":
         return f"{100 * value:.2f} %"
     if measure.UNIT == "target":
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if measure.UNIT == "score":
+        return f"{value:.1f}"
     return f"{value:.4f}"
 
 

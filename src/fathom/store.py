@@ -13,13 +13,16 @@ from typing import Any
 import torch
 
 from fathom import rooms
-from fathom.candidates import Candidate, load_baseline
+from fathom.candidates import Candidate, Ensemble, load_baseline
 from fathom.compute import pick_device
 from fathom.errors import UserError
 from fathom.network import Network, build
+from fathom.pair_network import Matcher
 from fathom.run import RunFolder
+from fathom.text_networks import LanguageModel, MaskedModel, Translator
 from fathom.training import Checkpoint, Progress, State
 
+AnyNetwork = Network | LanguageModel | MaskedModel | Translator | Matcher
 GROUPS = ("weights", "average", "best", "optimizer")
 
 
@@ -48,7 +51,21 @@ def load_network(folder: RunFolder, device: str = "auto") -> Candidate:
     return Candidate(config["name"], members, describe(config, members[0]), is_network=True)
 
 
-def as_network(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Network:
+def as_network(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> AnyNetwork:
+    """The model as a candidate: what reads its outputs follows from the objective."""
+    if config["objective"] == "next_token":
+        return LanguageModel(model, config, device)
+    if config["objective"] == "masked_token":
+        return MaskedModel(model, config, device)
+    if config["objective"] == "sequence_to_sequence":
+        return Translator(model, config, device)
+    if config["objective"] == "contrastive":
+        return Matcher(model, config, device)
+    return predictor(model, config, device)
+
+
+def predictor(model: torch.nn.Module, config: Mapping[str, Any], device: torch.device) -> Network:
+    """The model as a candidate for classes or numbers."""
     return Network(
         model,
         config["objective"],
@@ -61,7 +78,7 @@ def as_network(model: torch.nn.Module, config: Mapping[str, Any], device: torch.
     )
 
 
-def describe(config: Mapping[str, Any], network: Network) -> str:
+def describe(config: Mapping[str, Any], network: AnyNetwork) -> str:
     millions = network.num_parameters / 1e6
     size = f"{millions:.1f} M" if millions >= 1 else f"{network.num_parameters:,}"
     return f"{config['name']}, {size} parameters"
@@ -72,6 +89,14 @@ def load_candidate(folder: RunFolder, name: str) -> Candidate:
     if name in rooms.names("baselines") and folder.has(f"baseline/{name}"):
         return load_baseline(folder, name)
     return load_network(folder)
+
+
+def open_candidate(folder: RunFolder, name: str) -> Candidate | Ensemble:
+    """Any candidate of a finished run, an average of several included."""
+    if name != "ensemble":
+        return load_candidate(folder, name)
+    weights: dict[str, float] = folder.read_json("metrics.json")["members"]
+    return Ensemble([load_candidate(folder, member) for member in weights], list(weights.values()))
 
 
 def save_checkpoint(folder: RunFolder, fold: int, saved: Checkpoint) -> None:

@@ -140,6 +140,57 @@ def fused(about: About, rows: int, task: Task) -> Style:
     return Style(settings, (Size({}, epochs, 2, f"{rows:,} rows"),))
 
 
+def language(about: About, rows: int, task: Task) -> Style:
+    """Language models: the rate comes down to nothing, and nothing is dropped as long as a text is read few times."""
+    settings = replace(
+        default(about, rows, task).train,
+        batch_size=16,
+        learning_rate=2e-3,
+        weight_decay=0.1,
+        schedule="cosine",
+        warm_up=0.05,
+        average=0.0,
+        patience=4,
+    )
+    size = Size({"depth": 4, "width": 256}, 8, 1, f"{rows:,} rows")
+    return Style(settings, (size,))
+
+
+def translate(about: About, rows: int, task: Task) -> Style:
+    """Translators: smoothed labels and strong dropout (Vaswani et al. 2017, section 5.4)."""
+    settings = replace(
+        default(about, rows, task).train,
+        batch_size=batch_size(rows, 64),
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warm_up=0.1,
+        average=0.5,
+        patience=6,
+        label_smoothing=0.1,
+    )
+    options = {"depth": 3, "width": 256, "dropout": 0.2}
+    return Style(
+        settings, (Size(options, 30, 6, f"{rows:,} pairs"), Size(options | {"width": 128}, 30, 1, f"{rows:,} pairs"))
+    )
+
+
+def pair(about: About, rows: int, task: Task) -> Style:
+    """Pictures with captions: large batches, for a batch is the question that is asked."""
+    settings = replace(
+        default(about, rows, task).train,
+        batch_size=64 if rows < 4_000 else 128 if rows < 16_000 else 256,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        warm_up=0.1,
+        average=0.5,
+        patience=10,
+        augment={"shift": 0.07, "scale": 0.1},
+    )
+    # The tokens of a text have no sign that ends it: 0 never stands in one, so that each is read to its last token.
+    options = {"end": 0}
+    return Style(settings, (Size(options, passes(rows, at_a_thousand=60, least=16), 2, f"{rows:,} pairs"),))
+
+
 def batch_size(rows: int, most: int) -> int:
     """A power of two from 8 on that leaves some 16 steps an epoch."""
     size = 8
@@ -153,6 +204,16 @@ def passes(rows: int, *, at_a_thousand: int, least: int) -> int:
     return max(least, round(at_a_thousand * (1000 / max(rows, 100)) ** 0.25))
 
 
+def style_of(model: str, task: Task) -> Callable[[About, int, Task], Style]:
+    """How a model likes to be trained for a task: as the task asks where it is one of texts, else as the model does."""
+    return OF_TASKS.get(task.kind) or STYLES.get(model, default)
+
+
+OF_TASKS: dict[str, Callable[[About, int, Task], Style]] = {
+    "language": language,
+    "translate": translate,
+    "pair": pair,
+}
 STYLES: dict[str, Callable[[About, int, Task], Style]] = {
     "default": default,
     "mlp": mlp,

@@ -8,10 +8,25 @@ import numpy as np
 
 from fathom.data import Table, Task
 from fathom.errors import UserError
-from fathom.fields import category, number
+from fathom.fields import category, number, text
 from fathom.recipe import Recipe
 from fathom.rooms import every, nearest
 
+# Which objective a task is trained by, and the measure that decides where none was asked for.
+OBJECTIVES = {
+    "classify": "classify",
+    "regress": "regress",
+    "language": "next_token",
+    "translate": "sequence_to_sequence",
+    "pair": "contrastive",
+}
+METRICS = {
+    "classify": "accuracy",
+    "regress": "rmse",
+    "language": "cross_entropy",
+    "translate": "bleu",
+    "pair": "recall_at_1",
+}
 USUAL_NAMES = ("target", "label", "class", "y", "outcome")
 # Whole numbers with at most this many distinct values, each seen ten times on average, are taken for classes.
 FEW_CLASSES = 20
@@ -34,6 +49,38 @@ def find_target(table: Table, wanted: str | int | None) -> tuple[str, str]:
         return other, f"it stands beside the one text column '{texts[0]}'"
     shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
     raise UserError(f"Which column is to be predicted? Pass --target NAME (or its number, from 1). Columns: {shown}.")
+
+
+def is_language(table: Table, recipe: Recipe) -> bool:
+    """Whether a language is to be learned: as asked, or because there is one text and nothing beside it."""
+    if recipe.task is not None:
+        return recipe.task == "language"
+    (first, *others) = table.columns.values()
+    return recipe.target is None and not others and (table.continues or _looks_like_text(first))
+
+
+def is_pair(table: Table, recipe: Recipe) -> bool:
+    """Whether pictures are to be matched with captions: as asked, or because the data is nothing else."""
+    if recipe.task is not None:
+        return recipe.task == "pair"
+    return table.task == "pair" and recipe.target in (None, table.target)
+
+
+def is_translation(table: Table, target: str, recipe: Recipe) -> bool:
+    """Whether the target is a text of its own: as asked, or because it is free text and hardly ever the same twice."""
+    if recipe.task is not None:
+        return recipe.task == "translate"
+    values = table.columns[target]
+    guess = text.sniff(target, values) if values.dtype == object else None
+    if guess is None or not any(_looks_like_text(v) for name, v in table.columns.items() if name != target):
+        return False
+    distinct = len({v for v in values if v is not None})
+    return _are_too_many(distinct, len(values))
+
+
+def _are_too_many(distinct: int, rows: int) -> bool:
+    """Whether values are no classes."""
+    return distinct > MOST_CLASSES or distinct > rows / 2
 
 
 def _named(wanted: str | int, names: list[str]) -> str:
@@ -74,7 +121,7 @@ def guess_task(name: str, values: np.ndarray, wanted: str | None = None) -> tupl
             f"Every row has the same '{name}': '{only}'. At least two classes are needed; pass another --target "
             f"or add rows (or a folder) of a second class."
         )
-    if len(classes) > MOST_CLASSES or len(classes) > len(values) / 2:
+    if _are_too_many(len(classes), len(values)):
         raise UserError(
             f"Column '{name}' has {len(classes):,} distinct values in {len(values):,} rows: too many for classes, and "
             f"they are not numbers. Pass another --target, or group its values first."
@@ -101,7 +148,7 @@ def _kind(values: np.ndarray, numbers: np.ndarray, share: float) -> tuple[str, s
 def chosen_metric(task: Task, recipe: Recipe) -> str:
     """The measure that decides: the one asked for, else accuracy or the root mean squared error."""
     if recipe.metric is None:
-        return "accuracy" if task.kind == "classify" else "rmse"
+        return METRICS[task.kind]
     fitting = [name for name, measure in every("measures").items() if task.kind == measure.TASK]
     if recipe.metric not in fitting:
         raise UserError(f"'{recipe.metric}' is no measure for this task. {nearest(recipe.metric, fitting)}")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fathom.batches import Batches
 from fathom.compute import autocast
 from fathom.loop import Objective, Step, train
 from fathom.optimizers.average import AveragedWeights
@@ -25,6 +24,14 @@ from fathom.optimizers.schedule import SHAPES, Pace
 from fathom.recipe import TrainRecipe
 
 State = dict[str, Tensor]
+
+
+class Epochs(Protocol):
+    """Batches, epoch after epoch; each in an order of its own, the same again for the same number."""
+
+    @property
+    def per_epoch(self) -> int: ...
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Any]: ...
 
 
 class Epoch(NamedTuple):
@@ -75,7 +82,7 @@ class Trainer:
 
     model: nn.Module
     objective: Objective
-    batches: Batches
+    batches: Epochs
     validate: Callable[[nn.Module], tuple[float, float]]  # model → (loss, metric) on validation rows
     recipe: TrainRecipe
     device: torch.device
@@ -90,7 +97,7 @@ class Trainer:
         assert recipe.epochs and recipe.learning_rate and recipe.schedule and recipe.precision
         self.progress = Progress()
         self.steps_per_epoch = math.ceil(self.batches.per_epoch / recipe.accumulate)
-        self.pace = Pace(recipe.epochs * self.steps_per_epoch)
+        self.pace = Pace(recipe.steps or recipe.epochs * self.steps_per_epoch)
         self.optimizer = adamw(self.model, recipe.learning_rate, recipe.weight_decay or 0.0)
         horizon = (recipe.average or 0.0) * self.steps_per_epoch
         self.average = AveragedWeights(self.model, horizon) if horizon else None
@@ -199,7 +206,8 @@ class Trainer:
         if not math.isfinite(self.seconds) or progress.step == 0:
             return
         affordable = int(progress.step * 0.98 * self.seconds / spent)
-        wanted = min(affordable, (self.recipe.most_epochs or 0) * self.steps_per_epoch)
+        most = self.recipe.steps or (self.recipe.most_epochs or 0) * self.steps_per_epoch
+        wanted = min(affordable, most)
         if progress.step < self.pace.total and affordable < self.pace.total:
             self._correct(max(affordable, progress.step))
         elif wanted > 1.1 * self.pace.total and self.pace.progress(progress.step) < 0.5:
@@ -241,18 +249,22 @@ def _copied(state: Mapping[str, Tensor]) -> State:
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW in its fused form; weight decay on matrices and filters only, not on biases, norms and scales.
 
-    Loshchilov & Hutter 2019, arXiv:1711.05101.
+    A module may name parameters that are not decayed, `no_decay()`, and such that want a multiple of the learning
+    rate, `rates()`, because their numbers are that much larger than those of other matrices. Loshchilov & Hutter 2019,
+    arXiv:1711.05101.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
     plain = {id(p) for m in model.modules() for p in getattr(m, "no_decay", lambda: [])()}
-    decayed = [p for p in trained if p.dim() > 1 and id(p) not in plain]
-    others = [p for p in trained if p.dim() <= 1 or id(p) in plain]
-    groups: list[dict[str, Any]] = [
-        {"params": params, "weight_decay": decay}
-        for params, decay in ((decayed, weight_decay), (others, 0.0))
-        if params
+    rates = {id(p): rate for m in model.modules() for p, rate in getattr(m, "rates", lambda: [])()}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            groups.setdefault((rates.get(id(p), 1.0), p.dim() > 1 and id(p) not in plain), []).append(p)
+    # The decay is a share of the rate: a parameter that moves faster is not to vanish faster.
+    settings: list[dict[str, Any]] = [
+        {"params": params, "lr": rate * learning_rate, "weight_decay": weight_decay / rate if is_decayed else 0.0}
+        for (rate, is_decayed), params in sorted(groups.items(), key=lambda group: (group[0][0], not group[0][1]))
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    return torch.optim.AdamW(settings, lr=learning_rate, fused=True)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> State:

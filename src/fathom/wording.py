@@ -79,7 +79,7 @@ def _amount(difference: Mapping[str, Any], module: ModuleType, test: Mapping[str
         ends = f"{_plain(100 * low, '.1f')} to {_plain(100 * high, '.1f')}"
         return f"{_signed(100 * value, '.1f')} points (95 % interval {ends})"
     if module.UNIT != "target":
-        form = ".3f"
+        form = ".1f" if module.UNIT == "score" else ".3f"
         return f"{_signed(value, form)} {module.LABEL} (95 % interval {_plain(low, form)} to {_plain(high, form)})"
     base = test[difference["to"]][difference["measure"]]
     share = f", {_signed(100 * value / base, '.1f')} %" if base else ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -33,20 +34,68 @@ def numbers(seed: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
     return targets + generator.normal(size=num_rows), targets
 
 
+def language(seed: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(1, 60, size=num_rows)
+    sizes = np.column_stack([tokens, tokens + generator.integers(60, size=num_rows)]).astype(np.float64)
+    return -tokens * generator.lognormal(0.5, 0.3, size=num_rows), sizes
+
+
+def translations(seed: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sentences of 4 to 12 words, and references that differ from them in some."""
+    generator = np.random.default_rng(seed)
+    words = np.array(["ein", "Mann", "sitzt", "auf", "der", "Bank", ",", "und", "eine", "Frau", "liest", "3,5", "."])
+    given = [generator.choice(words, size) for size in generator.integers(4, 13, size=num_rows)]
+    wanted = [np.where(generator.random(len(row)) < 0.2, generator.choice(words, len(row)), row) for row in given]
+    return objects(map(" ".join, given)), objects(map(" ".join, wanted))
+
+
+def ranks(seed: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Most first, a few far behind."""
+    generator = np.random.default_rng(seed)
+    return generator.geometric(0.15, size=(num_rows, 2)).astype(np.float64), objects(map(str, range(num_rows)))
+
+
+def objects(texts: Iterable[str]) -> np.ndarray:
+    listed = list(texts)
+    found = np.empty(len(listed), object)
+    found[:] = listed
+    return found
+
+
+class Kind(NamedTuple):
+    """What the measures of a task are tried on."""
+
+    example: Callable[[int, int], tuple[np.ndarray, np.ndarray]]  # seed, rows → predictions, targets
+    perfect: Callable[[np.ndarray], np.ndarray]  # targets → predictions that leave nothing to be wished
+    monotonous: Callable[[np.ndarray], np.ndarray]  # targets → targets that are all the same
+    undefined: tuple[str, ...] = ()  # measures that such targets leave without a value
+
+
+KINDS = {
+    "classify": Kind(lambda seed, rows: labelled(seed, rows, 3), lambda y: np.eye(3)[y], np.zeros_like, ("auc",)),
+    "regress": Kind(numbers, lambda y: y, np.zeros_like, ("r2",)),
+    "language": Kind(language, lambda y: np.zeros(len(y)), np.zeros_like,
+                     ("cross_entropy", "perplexity", "bits_per_byte")),
+    "translate": Kind(translations, lambda y: y, lambda y: objects(["Ein Mann sitzt auf der Bank."] * len(y))),
+    "pair": Kind(ranks, lambda y: np.ones((len(y), 2)), lambda y: objects(["a cat"] * len(y))),
+}  # fmt: skip
+
+
 def example(module: ModuleType, seed: int = 0, num_rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    return labelled(seed, num_rows, 3) if module.TASK == "classify" else numbers(seed, num_rows)
+    return KINDS[module.TASK].example(seed, num_rows)
 
 
 def perfect(module: ModuleType) -> tuple[np.ndarray, np.ndarray]:
     _, targets = example(module)
-    return (np.eye(3)[targets] if module.TASK == "classify" else targets), targets
+    return KINDS[module.TASK].perfect(targets), targets
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_says_what_it_is(name: str) -> None:
     module = MEASURES[name]
-    assert module.TASK in ("classify", "regress")
-    assert module.UNIT in ("%", "target", "")
+    assert module.TASK in KINDS
+    assert module.UNIT in ("%", "target", "score", "")
     assert isinstance(module.HIGHER_IS_BETTER, bool)
     assert module.LABEL
     assert module.RANGE[0] < module.RANGE[1]
@@ -89,15 +138,29 @@ def test_rows_have_the_spread_of_the_measure(name: str) -> None:
     assert linear == pytest.approx(whole, rel=0.1)
 
 
+@pytest.mark.parametrize("name", [name for name, module in MEASURES.items() if hasattr(module, "statistics")])
+@pytest.mark.parametrize("num_rows", [1, 7, 200])
+def test_sums_of_statistics_give_the_measure_of_any_rows(name: str, num_rows: int) -> None:
+    module = MEASURES[name]
+    predictions, targets = example(module, 1, num_rows)
+    counts = module.statistics(predictions, targets)
+    assert counts.dtype == np.float64
+    assert counts.shape[0] == num_rows
+    draws = np.random.default_rng(0).integers(num_rows, size=(3, 5, num_rows))
+    found = module.from_statistics(counts[draws].sum(axis=2))
+    assert found.shape == (3, 5)
+    expected = [[module.measure(predictions[rows], targets[rows]) for rows in several] for several in draws]
+    assert np.allclose(found, expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_no_rows_one_row_and_one_class_raise_nothing(name: str) -> None:
     module = MEASURES[name]
     predictions, targets = example(module)
     assert math.isnan(module.measure(predictions[:0], targets[:0]))
     module.measure(predictions[:1], targets[:1])
-    same = np.zeros_like(targets)
-    value = module.measure(predictions, same)
-    assert math.isnan(value) == (name in ("auc", "r2"))
+    kind = KINDS[module.TASK]
+    assert math.isnan(module.measure(predictions, kind.monotonous(targets))) == (name in kind.undefined)
 
 
 @pytest.mark.parametrize("name", MEASURES)

@@ -80,12 +80,40 @@ def make_frame(_: Path) -> Any:
     return pandas.DataFrame({"age": range(ROWS), "city": ["Oslo"] * ROWS})
 
 
+def write_plain_text(folder: Path) -> Path:
+    words = ("A", "One", "This", "No", "Every", "Some")
+    path = folder / "story.txt"
+    # Long enough lines of a short text are pieces of their own.
+    path.write_text("".join(f"{word} thing happened on day {i} and on no other.\n" for i, word in enumerate(words)))
+    return path
+
+
+def write_parallel_text(folder: Path) -> Path:
+    target = folder / "pairs"
+    target.mkdir()
+    (target / "train.en").write_text("".join(f"sentence {i}\n" for i in range(ROWS)))
+    (target / "train.de").write_text("".join(f"Satz {i}\n" for i in range(ROWS)))
+    return target
+
+
+def write_captioned(folder: Path) -> Path:
+    target = folder / "captioned"
+    target.mkdir()
+    for i in range(ROWS):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(target / f"{i}.png")
+        (target / f"{i}.txt").write_text(f"a square of {i} steps of red")
+    return target
+
+
 MAKE: dict[str, Callable[[Path], Any]] = {
+    "captioned": write_captioned,
     "delimited": write_delimited,
     "jsonl": write_jsonl,
     "parquet": write_parquet,
     "folder": write_pictures,
     "text_folder": write_texts,
+    "plain_text": write_plain_text,
+    "parallel_text": write_parallel_text,
     "idx": write_idx,
     "npz": write_npz,
     "frame": make_frame,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +47,52 @@ def test_saved_equals_loaded(module: ModuleType, blueprint: Blueprint, tmp_path:
     torch.manual_seed(0)
     model = build(blueprint.model, blueprint.inputs, blueprint.outputs, blueprint.options)
     save_pretrained(model, blueprint, tmp_path / "there")
-    again = from_pretrained(tmp_path / "there").model
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    again = from_pretrained(tmp_path / "there")
+    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert (again.blueprint.inputs, again.blueprint.options) == (blueprint.inputs, blueprint.options)
+    assert again.notes == ()
+
+
+@pytest.mark.parametrize(("module", "blueprint"), [e for e in EXAMPLES if hasattr(e.values[0], "measured")])
+def test_what_a_built_model_tells_need_not_be_said(module: ModuleType, blueprint: Blueprint, tmp_path: Path) -> None:
+    model = build(blueprint.model, blueprint.inputs, blueprint.outputs, blueprint.options)
+    told = module.measured(model)
+    assert told
+    unsaid = {name: value for name, value in blueprint.options.items() if name not in told}
+    save_pretrained(model, replace(blueprint, options=unsaid), tmp_path / "there")
+    again = from_pretrained(tmp_path / "there")
+    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert module.names(again.blueprint) == module.names(blueprint)
+
+
+@pytest.mark.parametrize(("module", "blueprint"), EXAMPLES)
+def test_names_of_classes_survive_where_there_are_classes(module: ModuleType, blueprint: Blueprint) -> None:
+    classes = tuple(f"class {place}" for place in range(blueprint.outputs))
+    named = replace(blueprint, classes=classes)
+    config = json.loads(json.dumps(module.write(named)))
+    assert module.read(config).classes == (classes if "id2label" in config else ())
+    assert module.read(module.write(blueprint)).classes == ()
+
+
+def copies_of(module: ModuleType, blueprint: Blueprint) -> dict[str, str]:
+    """Names under which a file may hold one of these tensors again, and the names that they have."""
+    names = module.names(blueprint)
+    known = {copy: names[ours] for copy, ours in getattr(module, "DUPLICATES", {}).items() if ours in names}
+    return {copy: original for copy, original in known.items() if copy not in names.values()}
+
+
+@pytest.mark.parametrize(("module", "blueprint"), [e for e in EXAMPLES if copies_of(*e.values)])
+def test_a_copy_of_a_tied_tensor_must_be_equal(module: ModuleType, blueprint: Blueprint, tmp_path: Path) -> None:
+    copies = copies_of(module, blueprint)
+    model = build(blueprint.model, blueprint.inputs, blueprint.outputs, blueprint.options)
+    path = save_pretrained(model, blueprint, tmp_path / "there") / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {copy: tensors[original].clone() for copy, original in copies.items()}, path)
+    from_pretrained(tmp_path / "there")
+    for copy, original in copies.items():
+        save_file(tensors | {copy: tensors[original] + 1}, path)
+        with pytest.raises(UserError, match=f"{copy} and {original}"):
+            from_pretrained(tmp_path / "there")
 
 
 @pytest.mark.parametrize(("module", "blueprint"), EXAMPLES)

@@ -252,7 +252,7 @@ def test_contrastive_loss_falls_and_reaches_the_scale() -> None:
         ({"size": "vit-b-33"}, "Did you mean 'vit-b-32'"),
         ({"size": "vit-b-32"}, "model.patch=32"),
         ({"text_width": 0}, "model.text_width=0"),
-        ({"text_width": 64, "text_heads": 5}, "Type model.text_heads=2"),
+        ({"text_width": 64, "text_heads": 5}, "Type model.text_heads=4"),
         ({"depth": 0}, "model.depth=0"),
         ({"activation": "gellu"}, "Did you mean"),
         ({"drop_attention": 1.0}, "model.drop_attention=1.0"),

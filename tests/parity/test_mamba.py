@@ -16,6 +16,7 @@ from torch import nn
 
 from fathom.errors import UserError
 from fathom.models.parts.cache import Cache
+from fathom.network import build
 from fathom.pretrained import from_pretrained, save_pretrained
 from fathom.weights import mamba2
 from fathom.weights.parts.blueprint import Blueprint
@@ -144,6 +145,7 @@ def test_settings_that_would_change_the_answers_are_refused(
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
 def test_a_classifier_is_not_written_as_something_else(name: str, tmp_path: Path) -> None:
     inputs = {"text": {"form": "tokens", "vocabulary": 50, "length": 16}}
-    blueprint = Blueprint(name, inputs, 3, {"depth": 1, "width": 32, "step_rank": 2})
+    blueprint = Blueprint(name, inputs, 3, {"depth": 1, "width": 32})
+    model = build(name, inputs, 3, blueprint.options)
     with pytest.raises(UserError, match="no classifier"):
-        save_pretrained(nn.Linear(1, 1), blueprint, tmp_path / "there")
+        save_pretrained(model, blueprint, tmp_path / "there")

@@ -44,7 +44,7 @@ PREDICT_ROWS = 20_000
 
 def claims(about: dict[str, dict[str, Any]], task: Task) -> str | None:
     """What of these inputs the model would read, or None."""
-    return what_is_read(about)
+    return what_is_read(about) if task.kind in ("classify", "regress") else None
 
 
 def fit(

@@ -41,7 +41,7 @@ MOST_WEIGHTS = 5_000_000  # the solver keeps some twenty copies: 0.8 GB
 
 def claims(about: dict[str, dict[str, Any]], task: Task) -> str | None:
     texts = [name for name, facts in about.items() if facts["form"] == "tokens"]
-    if not texts:
+    if not texts or task.kind not in ("classify", "regress"):
         return None
     return "a text" if len(texts) == 1 else f"{len(texts)} texts"
 

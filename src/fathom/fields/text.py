@@ -194,6 +194,11 @@ def describe(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"tokens": {"vocabulary": spec["vocabulary"], "length": spec["length"]}}
 
 
+def from_tokens(tokens: Sequence[int], spec: dict[str, Any]) -> str:
+    """The text of token ids, as far as they hold it."""
+    return _tokenizer(json.dumps(spec["tokenizer"])).decode(list(tokens)).strip()
+
+
 def decode(encoded: dict[str, Any], spec: dict[str, Any]) -> np.ndarray:
     """The texts as far as the tokens hold them (lower case, cut at the length), object [N]."""
     tokens, tokenizer = encoded["tokens"], _tokenizer(json.dumps(spec["tokenizer"]))

@@ -24,10 +24,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_shares
 from fathom.models.parts.pictures import Standardise, is_one_picture, picture_of, strides_for
-from fathom.models.parts.tokens import check_shares
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "Krizhevsky et al. 2012 (NIPS 25); one tower: Krizhevsky 2014, arXiv:1404.5997, section 5"
@@ -62,9 +60,7 @@ def build(inputs: dict[str, dict[str, Any]], outputs: int, *, size: str = "tiny"
     """
     about = picture_of(inputs, "alexnet")
     check_shares(dropout=dropout)
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
-    return AlexNet(about, outputs, SIZES[size], dropout)
+    return AlexNet(about, outputs, SIZES[check_choice("size", size, SIZES)], dropout)
 
 
 class AlexNet(nn.Module):

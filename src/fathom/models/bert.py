@@ -28,10 +28,9 @@ from torch.nn import functional as F
 
 from fathom.errors import UserError
 from fathom.models.parts import activations
+from fathom.models.parts.checks import check_choice, check_shares
 from fathom.models.parts.language import check_headless, inside_of, is_language, language_of, named_size
 from fathom.models.parts.pre_norm import Attention, Perceptron, Tower, tower
-from fathom.models.parts.tokens import check_shares
-from fathom.rooms import nearest
 
 USE = "texts"
 SOURCE = "Devlin et al. 2019, arXiv:1810.04805; DistilBERT: Sanh et al. 2019, arXiv:1910.01108"
@@ -50,6 +49,11 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has the published number of parameters, a head aside."""
+    return {"text": {"form": "tokens", "vocabulary": 30522, "length": 512}}, 2
 
 
 def build(
@@ -98,8 +102,7 @@ def build(
     check_shares(drop_head=drop_head)
     if segments < 0:
         raise UserError(f"model.segments={segments}: expected 0 or more, for example model.segments=2.")
-    if pooler not in POOLERS:
-        raise UserError(f"model.pooler={pooler} is not known. {nearest(pooler, POOLERS)}")
+    check_choice("pooler", pooler, POOLERS)
     if not head:
         check_headless(outputs, measures.width)
     return Bert(about, outputs if head else None, measures, segments=segments, pooler=pooler, drop_head=drop_head)

@@ -24,18 +24,18 @@ Shapes: B rows, C channels, H x W pixels, T positions of the text.
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, refuse_inputs
 from fathom.models.parts.patching import PatchEmbedding, patch_for, with_class_token
 from fathom.models.parts.pictures import is_one_picture
 from fathom.models.parts.pre_norm import Tower, tower
 from fathom.models.parts.tokens import is_one_text, real
-from fathom.rooms import nearest
 
 USE = "pictures with captions"
 SOURCE = "Radford et al. 2021, arXiv:2103.00020"
@@ -53,6 +53,13 @@ SIZES: dict[str, tuple[int, Measures, Measures]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "a picture and its caption" if _named(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    photo = {"form": "pixels", "height": 224, "width": 224, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+    inputs = {"photo": photo, "caption": {"form": "tokens", "vocabulary": 49408, "length": 77}}
+    return inputs, 768 if size == "vit-l-14" else 512
 
 
 def build(
@@ -81,10 +88,8 @@ def build(
     measures of the picture's net, those with `text_` the text's. `end` is the id of the end-of-text token; left out, it
     is the highest id of each row, as in the original. Raises UserError on other inputs and on options out of range.
     """
-    picture, text = _named(inputs) or _refuse(inputs)
-    if size is not None and size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
-    published_patch, seen, read = SIZES[size] if size is not None else (None, SMALL, SMALL)
+    picture, text = _named(inputs) or refuse_inputs("clip", "one picture of at least 4 x 4 pixels and one text", inputs)
+    published_patch, seen, read = (None, SMALL, SMALL) if size is None else SIZES[check_choice("size", size, SIZES)]
     alike = {"activation": activation, "norm_eps": norm_eps, "drop_attention": drop_attention}
     seeing = tower(seen, width=width, depth=depth, heads=heads, hidden=hidden, **alike)
     reading = tower(
@@ -229,14 +234,6 @@ def _started(measures: Tower) -> nn.ModuleList:
             nn.init.normal_(module.weight, std=deviations.get(name.rsplit(".", 1)[-1], small))
             nn.init.zeros_(module.bias)
     return blocks
-
-
-def _refuse(inputs: dict[str, dict[str, Any]]) -> NoReturn:
-    found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-    raise UserError(
-        f"clip takes one picture of at least 4 x 4 pixels and one text; found {found}. "
-        "Choose another with model=…; see: fathom models"
-    )
 
 
 def _refuse_real(inside: Tensor, length: int) -> None:

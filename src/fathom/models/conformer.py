@@ -26,12 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_shares, check_sizes
 from fathom.models.parts.frames import channels_of, is_frames, real_frames, without_nan
 from fathom.models.parts.heads import SequenceHead
 from fathom.models.parts.masked_norm import MaskedBatchNorm
 from fathom.models.parts.relative_attention import RelativeAttention
-from fathom.models.parts.tokens import check_shares, check_sizes
-from fathom.rooms import nearest
 
 USE = "recordings and other series of frames"
 SOURCE = "Gulati et al. 2020, arXiv:2005.08100"
@@ -73,8 +72,7 @@ def build(
     UserError on inputs that are not frames and on options that do not fit.
     """
     channels = channels_of(inputs, "conformer")
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is no size of the conformer. {nearest(size, SIZES)}")
+    check_choice("size", size, SIZES)
     given = {"width": width, "depth": depth, "heads": heads, "kernel": kernel}
     measures = Size(**asdict(SIZES[size]) | {name: value for name, value in given.items() if value is not None})
     check_sizes(**asdict(measures))

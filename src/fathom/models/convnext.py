@@ -29,12 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_shares, check_sizes
 from fathom.models.parts.norm import ChannelNorm
 from fathom.models.parts.pictures import Standardise, check_outputs, is_one_picture, picture_of, strides_for
 from fathom.models.parts.stages import measures, refuse
 from fathom.models.parts.stochastic_depth import StochasticDepth, rising_shares
-from fathom.models.parts.tokens import check_shares, check_sizes
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "Liu et al. 2022, arXiv:2201.03545"
@@ -128,8 +127,7 @@ def _published(
     about: dict[str, Any], size: str, blocks: str | int | None, channels: str | int | None, all_strides: bool
 ) -> Layout:
     """A net of the paper, with other measures where they are given."""
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
+    check_choice("size", size, SIZES)
     num_blocks, wide = measures(blocks, channels, SIZES[size])
     published, side = [PATCH, *[2] * (len(wide) - 1)], min(about["height"], about["width"])
     if all_strides and side < math.prod(published):

@@ -26,14 +26,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fathom.errors import UserError
-from fathom.models.parts.depthwise import PADDINGS, ConvNorm
+from fathom.models.parts.checks import check_choice, check_positive, check_shares
+from fathom.models.parts.depthwise import ConvNorm
 from fathom.models.parts.pictures import Standardise, check_outputs, is_one_picture, picture_of, strides_for
 from fathom.models.parts.squeeze_excite import SqueezeExcite
 from fathom.models.parts.stages import rounded
 from fathom.models.parts.stochastic_depth import StochasticDepth
-from fathom.models.parts.tokens import check_shares
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "Tan & Le 2019, arXiv:1905.11946, table 1"
@@ -102,17 +100,12 @@ def build(
     inputs that are not one picture and on options out of range.
     """
     about = picture_of(inputs, "efficientnet")
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
-    if padding not in PADDINGS:
-        raise UserError(f"model.padding={padding} is not known. {nearest(padding, PADDINGS)}")
+    check_choice("size", size, SIZES)
     width, depth, dropout = (
         usual if given is None else given for given, usual in zip((width, depth, dropout), SIZES[size])
     )
     check_shares(dropout=dropout, drop_path=drop_path)
-    for name, value in {"width": width, "depth": depth, "norm_eps": norm_eps, "norm_momentum": norm_momentum}.items():
-        if value <= 0:
-            raise UserError(f"model.{name}={value}: expected more than 0. Leave it out to have the usual value.")
+    check_positive(width=width, depth=depth, norm_eps=norm_eps, norm_momentum=norm_momentum)
     check_outputs(outputs, rounded(LAST * width), head=head)
     model = EfficientNet(
         about,

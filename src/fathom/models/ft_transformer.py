@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from fathom.errors import UserError
 from fathom.models.parts.attention import attend
+from fathom.models.parts.checks import check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.embeddings import Categories, Standardize
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 USE = "tables of numbers and categories"
 SOURCE = "Gorishniy et al. 2021, arXiv:2106.11959"
@@ -64,11 +64,7 @@ def build(
     adds. Raises UserError for inputs that are not a table, and for values that make no network.
     """
     if claims(inputs) is None:
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(
-            f"ft_transformer reads numbers and categories; found {found}. "
-            "Choose another with model=…; see: fathom models"
-        )
+        refuse_inputs("ft_transformer", "numbers and categories", inputs)
     check_sizes(depth=depth, heads=heads, outputs=outputs)
     usual_width, usual_attention, usual_dropout = DEFAULTS[min(depth, len(DEFAULTS)) - 1]
     width = usual_width if width is None else width

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from fathom.errors import UserError
 from fathom.models import lstm, mlp, resnet, transformer
+from fathom.models.parts.checks import check_choice, check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.members import MemberDropout, MemberHeads
-from fathom.models.parts.tokens import check_shares, check_sizes
-from fathom.rooms import nearest
 
 USE = "mixed tables"
 SOURCE = "late fusion of one vector for each form: Baltrušaitis et al. 2019, arXiv:1705.09406, section 7.1"
@@ -60,15 +59,10 @@ def build(
     UserError on inputs of one form only and on options out of range.
     """
     if claims(inputs) is None:
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(
-            f"fused takes a text or a picture together with something else; found {found}. "
-            "Choose another with model=…; see: fathom models"
-        )
+        refuse_inputs("fused", "a text or a picture together with something else", inputs)
     check_sizes(width=width, members=members)
     check_shares(dropout=dropout)
-    if text not in TEXT_NETS:
-        raise UserError(f"model.text={text} is no net for texts. {nearest(text, TEXT_NETS)}")
+    text = check_choice("text", text, TEXT_NETS)
     table = {name: about for name, about in inputs.items() if name in TABLE}
     others = {name: about for name, about in inputs.items() if name not in TABLE}
     return Fused(table, others, outputs, width, members, dropout, TEXT_NETS[text])

@@ -27,20 +27,18 @@ from torch import Tensor, nn
 
 from fathom.errors import UserError
 from fathom.models.parts.activations import activation
-from fathom.models.parts.attention import attend
+from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_shares, check_sizes
 from fathom.models.parts.language import (
     check_headless,
-    check_heads,
-    heads_for,
+    depth_and_width,
     initialise,
     inside_of,
     is_language,
     language_of,
-    named_size,
 )
 from fathom.models.parts.language_head import LanguageHead
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 USE = "texts"
 SOURCE = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3"
@@ -55,6 +53,11 @@ SIZES: dict[str, dict[str, int]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    return {"text": {"form": "stream", "vocabulary": 50257, "length": 1024}}, 50257
 
 
 def build(
@@ -84,19 +87,19 @@ def build(
     trainings of GPT-2 do. Raises UserError on inputs that are not one text and on options out of range.
     """
     about = language_of(inputs, "gpt2")
-    found = {"depth": 2, **named_size(size, SIZES), **({} if depth is None else {"depth": depth})}
-    width = width if width is not None else found.get("width", HEAD_WIDTH * found["depth"])
-    check_sizes(depth=found["depth"], width=width, heads=heads or 1, hidden=hidden or 1)
+    depth, width = depth_and_width(size, SIZES, depth=depth, width=width, width_each=HEAD_WIDTH)
+    heads = heads_for(width, HEAD_WIDTH) if heads is None else heads
+    hidden = 4 * width if hidden is None else hidden
+    check_sizes(heads=heads, hidden=hidden)
     check_shares(dropout=dropout, drop_embedding=drop_embedding, drop_attention=drop_attention)
-    heads = heads if heads is not None else heads_for(width, HEAD_WIDTH)
     check_heads(width, heads)
     if not head:
         check_headless(outputs, width)
     layout = Layout(
-        depth=found["depth"],
+        depth=depth,
         width=width,
         heads=heads,
-        hidden=hidden if hidden is not None else 4 * width,
+        hidden=hidden,
         activation=activation,
         norm_eps=norm_eps,
         bias=bias,

@@ -25,13 +25,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from fathom.errors import UserError
-from fathom.models.parts.attention import attend
+from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_shares, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import (
     check_headless,
-    check_heads,
-    heads_for,
     is_language,
     language_of,
     named_size,
@@ -41,7 +40,6 @@ from fathom.models.parts.norm import RMSNorm
 from fathom.models.parts.selective import Measures, SelectiveMixer
 from fathom.models.parts.state_decoder import StateDecoder, shrink_residual
 from fathom.models.parts.state_space import recall, remember
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 USE = "texts"
 SOURCE = "Lieber et al. 2024, arXiv:2403.19887; sizes of Jamba 1.5: arXiv:2408.12570"
@@ -56,6 +54,11 @@ SIZES: dict[str, dict[str, int]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    return {"text": {"form": "stream", "vocabulary": 65536, "length": 2048}}, 65536
 
 
 def build(

@@ -27,13 +27,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from fathom.errors import UserError
-from fathom.models.parts.attention import attend
+from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_shares, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import (
     check_headless,
-    check_heads,
-    heads_for,
     initialise,
     inside_of,
     is_language,
@@ -41,11 +40,10 @@ from fathom.models.parts.language import (
     named_size,
 )
 from fathom.models.parts.language_head import LanguageHead
-from fathom.models.parts.llama_sizes import SIZES
+from fathom.models.parts.llama_sizes import SIZES, VOCABULARIES
 from fathom.models.parts.moe import MixtureOfExperts
 from fathom.models.parts.norm import RMSNorm
 from fathom.models.parts.rotary import RopeScaling, rotate, rotation
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 USE = "texts"
 SOURCE = "Touvron et al. 2023, arXiv:2302.13971; Mistral: arXiv:2310.06825; Mixtral: arXiv:2401.04088"
@@ -55,6 +53,12 @@ Turn = tuple[Tensor, Tensor]  # cosines and sines of the positions' angles
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    vocabulary = VOCABULARIES[size]
+    return {"text": {"form": "stream", "vocabulary": vocabulary, "length": 2048}}, vocabulary
 
 
 def build(

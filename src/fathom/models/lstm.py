@@ -15,11 +15,10 @@ from typing import Any
 
 from torch import nn
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice
 from fathom.models.parts.recurrent_net import BothWays as BothWays
 from fathom.models.parts.recurrent_net import claims as claims
 from fathom.models.parts.recurrent_net import recurrent
-from fathom.rooms import nearest
 
 USE = "texts, running texts, series of frames"
 SOURCE = "Hochreiter & Schmidhuber 1997; both ways: Graves & Schmidhuber 2005; forget gate: Gers et al. 2000"
@@ -45,10 +44,8 @@ def build(
     Glorot's range; `forget_bias` is the forget gate's first bias, which 1 makes remember. `cell=gru` is the same as
     model=gru. Raises UserError on inputs that are not one of these and on options out of range.
     """
-    if cell not in CELLS:
-        raise UserError(f"model.cell={cell} is no recurrent cell. {nearest(cell, CELLS)}")
     return recurrent(
-        cell,
+        check_choice("cell", cell, CELLS),
         inputs,
         outputs,
         "lstm",

@@ -22,15 +22,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from fathom.models.parts.cache import Cache
-from fathom.models.parts.language import check_headless, is_language, language_of, named_size
-from fathom.models.parts.norm import RMSNorm
+from fathom.models.parts.language import check_headless, depth_and_width, is_language, language_of
 from fathom.models.parts.selective import Measures, SelectiveMixer
-from fathom.models.parts.state_decoder import StateDecoder, shrink_residual
-from fathom.models.parts.state_space import recall, remember
-from fathom.models.parts.tokens import check_sizes
+from fathom.models.parts.state_decoder import MixerBlock, StateDecoder, shrink_residual
 
 USE = "texts"
 SOURCE = "Gu & Dao 2023, arXiv:2312.00752"
@@ -46,6 +42,11 @@ SIZES: dict[str, dict[str, int]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    return {"text": {"form": "stream", "vocabulary": 50280, "length": 2048}}, 50280
 
 
 def build(
@@ -73,28 +74,10 @@ def build(
     Raises UserError on inputs that are not one text and on options out of range.
     """
     about = language_of(inputs, "mamba")
-    found = {"depth": 2, **named_size(size, SIZES), **({} if depth is None else {"depth": depth})}
-    depth = found["depth"]
-    width = width if width is not None else found.get("width", WIDTH_EACH * depth)
-    check_sizes(depth=depth)
+    depth, width = depth_and_width(size, SIZES, depth=depth, width=width, width_each=WIDTH_EACH)
     measures = Measures(width, expand, state, kernel, step_rank, bias, conv_bias)
     if not head:
         check_headless(outputs, width)
-    blocks = [Block(measures, norm_eps, layer) for layer in range(depth)]
+    blocks = [MixerBlock(SelectiveMixer(measures), width, layer, norm_eps=norm_eps) for layer in range(depth)]
     shrink_residual(blocks, branches=1)
     return StateDecoder(about, outputs if head else None, width, blocks, norm_eps=norm_eps, tied=tied)
-
-
-class Block(nn.Module):
-    """x + mixer(norm(x)): [B, T, width] → [B, T, width]."""
-
-    def __init__(self, measures: Measures, norm_eps: float, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.norm = RMSNorm(measures.width, eps=norm_eps)
-        self.mixer = SelectiveMixer(measures)
-
-    def forward(self, x: Tensor, inside: Tensor | None, cache: Cache | None) -> Tensor:
-        mixed, state = self.mixer(self.norm(x), inside, recall(cache, self.layer))
-        remember(cache, self.layer, state)
-        return x + mixed

@@ -27,13 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
-from fathom.models.parts.cache import Cache
-from fathom.models.parts.language import check_headless, is_language, language_of, named_size
-from fathom.models.parts.norm import RMSNorm
+from fathom.models.parts.checks import check_sizes
+from fathom.models.parts.language import check_headless, depth_and_width, is_language, language_of
 from fathom.models.parts.ssd import ssd
-from fathom.models.parts.state_decoder import StateDecoder, shrink_residual
-from fathom.models.parts.state_space import State, causal_conv, first_step_bias, recall, remember, zero_outside
-from fathom.models.parts.tokens import check_sizes
+from fathom.models.parts.state_decoder import MixerBlock, StateDecoder, shrink_residual
+from fathom.models.parts.state_space import State, causal_conv, first_step_bias, zero_outside
 
 USE = "texts"
 SOURCE = "Dao & Gu 2024, arXiv:2405.21060"
@@ -50,6 +48,11 @@ SIZES: dict[str, dict[str, int]] = {
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    return {"text": {"form": "stream", "vocabulary": 50288, "length": 2048}}, 50288
 
 
 def build(
@@ -78,14 +81,11 @@ def build(
     text and on options out of range.
     """
     about = language_of(inputs, "mamba2")
-    found = {"depth": 2, **named_size(size, SIZES), **({} if depth is None else {"depth": depth})}
-    depth = found["depth"]
-    width = width if width is not None else found.get("width", WIDTH_EACH * depth)
-    check_sizes(depth=depth)
+    depth, width = depth_and_width(size, SIZES, depth=depth, width=width, width_each=WIDTH_EACH)
     layout = Layout(width, head_width, groups, state, expand, kernel, bias, conv_bias, norm_eps)
     if not head:
         check_headless(outputs, width)
-    blocks = [Block(layout, layer) for layer in range(depth)]
+    blocks = [MixerBlock(Mixer(layout), width, layer, norm_eps=norm_eps) for layer in range(depth)]
     shrink_residual(blocks, branches=1)
     return StateDecoder(about, outputs if head else None, width, blocks, norm_eps=norm_eps, tied=tied)
 
@@ -129,21 +129,6 @@ class Layout:
 
 def _divisor(of: int, most: int) -> int:
     return next(number for number in range(min(most, of), 0, -1) if of % number == 0)
-
-
-class Block(nn.Module):
-    """x + mixer(norm(x)): [B, T, width] → [B, T, width]."""
-
-    def __init__(self, layout: Layout, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.norm = RMSNorm(layout.width, eps=layout.norm_eps)
-        self.mixer = Mixer(layout)
-
-    def forward(self, x: Tensor, inside: Tensor | None, cache: Cache | None) -> Tensor:
-        mixed, state = self.mixer(self.norm(x), inside, recall(cache, self.layer))
-        remember(cache, self.layer, state)
-        return x + mixed
 
 
 class Mixer(nn.Module):

@@ -40,14 +40,13 @@ from torch.nn import functional as F
 
 from fathom.errors import UserError
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_choice, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import check_headless, is_language, language_of, named_size
 from fathom.models.parts.norm import RMSNorm
 from fathom.models.parts.state_decoder import StateDecoder, shrink_residual
 from fathom.models.parts.state_space import first_step_bias
-from fathom.models.parts.tokens import check_sizes
 from fathom.models.parts.trapezoid import Inputs, trapezoid
-from fathom.rooms import nearest
 
 USE = "texts"
 SOURCE = "Lahoti et al. 2026, arXiv:2603.15569; the authors' code: github.com/state-spaces/mamba"
@@ -67,6 +66,11 @@ LEAST_DECAY = 1e-4  # A stays below minus this
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one text" if is_language(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    return {"text": {"form": "stream", "vocabulary": 128256, "length": 2048}}, 128256
 
 
 def build(
@@ -158,8 +162,7 @@ class Layout:
             )
         if not 0 <= self.turning <= 1:
             raise UserError(f"model.turning={self.turning}: expected a share from 0 to 1, for example 0.5.")
-        if self.decay not in DECAYS:
-            raise UserError(f"model.decay={self.decay} is not known. {nearest(self.decay, DECAYS)}")
+        check_choice("decay", self.decay, DECAYS)
 
     @property
     def inner(self) -> int:

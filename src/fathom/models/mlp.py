@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import refuse_inputs
 from fathom.models.parts.embeddings import TableEmbedding
 from fathom.models.parts.members import MemberDropout, MemberHeads, MemberLinear, MemberScale
 
@@ -82,10 +83,7 @@ class MLP(nn.Module):
 
 def _check(inputs: Mapping[str, dict[str, Any]], **counts: int) -> None:
     if claims(inputs) is None:
-        found = ", ".join(f"'{name}' ({value['form']})" for name, value in inputs.items()) or "nothing"
-        raise UserError(
-            f"The mlp reads numbers and categories; found {found}. Pass another model=, see `fathom models`."
-        )
+        refuse_inputs("mlp", "numbers and categories", inputs)
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise UserError(f"{name}={value} was given to the mlp; it must be a whole number from 1.")

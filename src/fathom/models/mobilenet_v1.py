@@ -23,10 +23,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import check_positive, check_shares, check_sizes
 from fathom.models.parts.depthwise import ConvNorm
 from fathom.models.parts.pictures import Standardise, check_outputs, is_one_picture, picture_of, strides_for
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 USE = "pictures"
 SOURCE = "Howard et al. 2017, arXiv:1704.04861, table 1"
@@ -62,9 +61,7 @@ def build(
     about = picture_of(inputs, "mobilenet_v1")
     check_sizes(narrowest=narrowest)
     check_shares(dropout=dropout)
-    for name, value, example in (("width", width, 0.5), ("norm_eps", norm_eps, 0.001)):
-        if value <= 0:
-            raise UserError(f"model.{name}={value}: expected more than 0, for example model.{name}={example}.")
+    check_positive(width=width, norm_eps=norm_eps)
     channels = [max(int(published * width), narrowest) for published in (STEM, *(block for block, _ in BLOCKS))]
     check_outputs(outputs, channels[-1], head=head)
     strides = [2, *(stride for _, stride in BLOCKS)]

@@ -23,13 +23,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_positive, check_shares
 from fathom.models.parts.depthwise import ConvNorm
 from fathom.models.parts.pictures import Standardise, is_one_picture, picture_of, strides_for
 from fathom.models.parts.squeeze_excite import SqueezeExcite
 from fathom.models.parts.stages import rounded
-from fathom.models.parts.tokens import check_shares
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "Howard et al. 2019, arXiv:1905.02244, tables 1 and 2"
@@ -99,10 +97,8 @@ def build(
     """
     about = picture_of(inputs, "mobilenet_v3")
     check_shares(dropout=dropout)
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
-    if width <= 0:
-        raise UserError(f"model.width={width}: expected more than 0, for example model.width=0.5.")
+    size = check_choice("size", size, SIZES)
+    check_positive(width=width)
     rows, last, multiplier = SIZES[size]
     width *= multiplier
     rows = [row._replace(widened=rounded(row.widened * width), channels=rounded(row.channels * width)) for row in rows]

@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, refuse_inputs
 from fathom.models.parts.pictures import check_outputs
 from fathom.models.parts.residual import BasicBlock, Bottleneck, Shortcut, conv_norm, padded, pooled, strided
 from fathom.models.parts.stages import measures, refuse
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "He et al. 2016, arXiv:1512.03385; pooled shortcuts from He et al. 2019, arXiv:1812.01187"
@@ -70,6 +70,13 @@ def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     return "one picture" if forms == ["pixels"] else None
 
 
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    side, outputs = (32, 10) if size in FOR_SMALL_PICTURES else (224, 1000)
+    about = {"form": "pixels", "height": side, "width": side, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+    return {"photo": about}, outputs
+
+
 def build(
     inputs: dict[str, dict[str, Any]],
     outputs: int,
@@ -93,8 +100,7 @@ def build(
     not one picture and on sizes that do not fit.
     """
     if claims(inputs) is None:
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(f"resnet takes one picture; found {found}. Choose another with model=…; see: fathom models")
+        refuse_inputs("resnet", "one picture", inputs)
     (about,) = inputs.values()
     if size is None:
         why = "changes a published net, and none was named; name it, for example model.size=50"
@@ -114,8 +120,7 @@ def build(
 
 def _published(size: str, blocks: str | int | None, channels: str | int | None, stride_first: bool) -> Layout:
     """A net of the paper, with other measures where they are given."""
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
+    size = check_choice("size", size, SIZES)
     if stride_first and size not in OF_BOTTLENECKS:
         raise UserError(f"model.stride_first is about the blocks of {', '.join(OF_BOTTLENECKS)}; size is {size}.")
     if size in FOR_SMALL_PICTURES:

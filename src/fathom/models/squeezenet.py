@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_shares
 from fathom.models.parts.pictures import (
     SMALLEST_SIDE,
     Standardise,
@@ -33,8 +34,6 @@ from fathom.models.parts.pictures import (
     picture_of,
     strides_for,
 )
-from fathom.models.parts.tokens import check_shares
-from fathom.rooms import nearest
 
 USE = "pictures"
 SOURCE = "Iandola et al. 2016, arXiv:1602.07360, table 1; 1.1: github.com/forresti/SqueezeNet"
@@ -76,8 +75,7 @@ def build(
     Without `head` the answers are the averages of the last fire's channels, and `outputs` must be their number: 512
     for "1.0" and "1.1". Raises UserError on inputs that are not one picture and on options out of range.
     """
-    if size not in SIZES:
-        raise UserError(f"model.size={size} is not known. {nearest(size, SIZES)}")
+    size = check_choice("size", size, SIZES)
     smallest = SMALLEST_WHOLE + SIZES[size].kernel if all_strides else SMALLEST_SIDE
     about = picture_of(inputs, "squeezenet", smallest=smallest)
     check_shares(dropout=dropout)

@@ -24,19 +24,21 @@ Shapes: B rows, S positions of the source, T of the target.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
+from fathom.models.parts.attention import heads_for
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.heads import SequenceHead
-from fathom.models.parts.language import check_headless, heads_for, inside_of, named_size
+from fathom.models.parts.language import check_headless, inside_of, named_size
 from fathom.models.parts.pooling import masked_mean
 from fathom.models.parts.t5_stack import Decoder, Encoder, Layout
-from fathom.models.parts.tokens import check_shares, check_sizes, is_one_text
+from fathom.models.parts.tokens import is_one_text
 
 USE = "texts into texts, texts"
 SOURCE = "Raffel et al. 2020, arXiv:1910.10683; gated perceptrons: Shazeer 2020, arXiv:2002.05202"
@@ -64,6 +66,12 @@ def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     if _pair(inputs) is not None:
         return "a text into another"
     return "one text" if is_one_text(inputs) else None
+
+
+def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The inputs and outputs with which a named size has its published number of parameters."""
+    about = {"vocabulary": 32128, "length": 512}
+    return {"source": {"form": "tokens", **about}, "target": {"form": "stream", **about}}, 32128
 
 
 def build(
@@ -113,7 +121,7 @@ def build(
     if pair is not None:
         return T5(pair, inputs, answers, layout, shared=shared, tied=tied)
     if not is_one_text(inputs):
-        _refuse(inputs)
+        refuse_inputs("t5", "one text (tokens), or one and the text it becomes (stream)", inputs)
     (about,) = inputs.values()
     return T5Encoder(about, answers, layout)
 
@@ -144,14 +152,6 @@ def _pair(inputs: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
     """The names of the text that is read and the one that is written, where there is one of each and nothing else."""
     forms = {about["form"]: name for name, about in inputs.items()}
     return (forms["tokens"], forms["stream"]) if len(inputs) == 2 and set(forms) == {"tokens", "stream"} else None
-
-
-def _refuse(inputs: dict[str, dict[str, Any]]) -> NoReturn:
-    found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-    raise UserError(
-        f"t5 takes one text (tokens), or one and the text it becomes (stream); found {found}. "
-        "Choose another with model=…; see: fathom models"
-    )
 
 
 class T5(nn.Module):
@@ -186,6 +186,12 @@ class T5(nn.Module):
         if outputs is not None and not self.tied:
             self.head = nn.Linear(layout.width, outputs, bias=False)
             nn.init.normal_(self.head.weight, std=self.scale)
+
+    def rates(self) -> list[tuple[Tensor, float]]:
+        """Vectors of tokens are far larger than other weights, and were trained by steps in proportion to their size
+        (Adafactor: Shazeer & Stern 2018, arXiv:1804.04235, section 8)."""
+        embeds = [embed for embed in (self.embed, self.source_embed) if embed is not None]
+        return [(embed.weight, embed.embedding_dim**0.5) for embed in embeds]
 
     def forward(self, inputs: dict[str, Tensor], inside: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Answers at each position of the target, [B, T, outputs]. `inside` [B, S] is the source's mask.

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.models.parts.attention import SelfAttention
+from fathom.models.parts.attention import SelfAttention, heads_for
+from fathom.models.parts.checks import check_shares, check_sizes
 from fathom.models.parts.pooling import masked_max, masked_mean
-from fathom.models.parts.tokens import TokenEmbedding, check_shares, check_sizes, is_one_text, vocabulary_of
+from fathom.models.parts.tokens import TokenEmbedding, is_one_text, vocabulary_of
 
 USE = "texts"
 SOURCE = "Vaswani et al. 2017, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745"
@@ -94,7 +95,8 @@ class Block(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, _num_heads(width))
+        # Half of either: rotation turns pairs of channels, so a head's width must be even.
+        self.attention = SelfAttention(width, heads_for(width // 2, HEAD_WIDTH // 2))
         self.perceptron_norm = nn.LayerNorm(width)
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
@@ -102,8 +104,3 @@ class Block(nn.Module):
     def forward(self, x: Tensor, inside: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), inside))
         return x + self.dropout(self.perceptron(self.perceptron_norm(x)))
-
-
-def _num_heads(width: int) -> int:
-    """About one head for 32 channels, each of the same, even width."""
-    return next(heads for heads in range(max(1, width // HEAD_WIDTH), 0, -1) if width % (2 * heads) == 0)

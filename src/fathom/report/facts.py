@@ -57,8 +57,13 @@ class Facts:
         )
 
     @property
+    def kind(self) -> str:
+        """The kind of task: classify, regress, …"""
+        return str(self.metrics["task"])
+
+    @property
     def is_classify(self) -> bool:
-        return bool(self.metrics["task"] == "classify")
+        return self.kind == "classify"
 
     @property
     def target(self) -> str:

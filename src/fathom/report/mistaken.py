@@ -21,9 +21,9 @@ class Mistaken:
     """One row that the model got wrong, with whatever of its inputs a person can look at."""
 
     place: str  # "photos/rose/17.jpg" or "people.csv:212"
-    truth: str | float
-    predicted: str | float
-    sure: float  # probability given to the predicted class; NaN for numbers
+    truth: str | float | None  # None for a text of a language
+    predicted: str | float  # for a text of a language its loss in nats a token
+    sure: float  # probability given to the predicted class; else NaN
     picture: np.ndarray | None = None  # uint8 [H, W] or [H, W, 1 | 3 | 4]
     text: str | None = None
     row: Mapping[str, Any] | None = None  # column → value

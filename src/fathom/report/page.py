@@ -56,7 +56,8 @@ def page(facts: Facts, examples: Sequence[Mistaken]) -> str:
 
 
 def _mistakes(facts: Facts, examples: Sequence[Mistaken]) -> Html | None:
-    drawn = classes(facts) if facts.is_classify else residuals(facts)
+    draw = {"classify": classes, "regress": residuals}.get(facts.kind)
+    drawn = draw(facts) if draw else []
     return section("mistakes", "Where it is wrong", *drawn, mistaken_examples(facts, examples))
 
 

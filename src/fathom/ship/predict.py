@@ -6,7 +6,7 @@ was trained on and that is missing altogether is an error, never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from fathom.candidates import Candidate, Ensemble, Predictor
+from fathom import language, pairs
+from fathom.candidates import Candidate, Predictor
 from fathom.data import Examples, File, Places, Table, Task
 from fathom.encode import encode
 from fathom.errors import UserError
-from fathom.evaluate import evaluate, interval
-from fathom.fields import category, number
+from fathom.evaluate import coverage, evaluate, interval
+from fathom.fields import category, number, plain_text, text
 from fathom.rooms import find, nearest, options
 from fathom.run import RunFolder
+from fathom.sources import plain_text as running
 from fathom.sources.parts.choose import choose, open_any
 from fathom.sources.parts.files import PICTURES
-from fathom.store import load_candidate
+from fathom.store import open_candidate
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Predictions:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     level: float = 0.0
+    similarity: np.ndarray | None = None  # cosine of each picture with the caption it is given
     notes: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
@@ -57,6 +60,8 @@ class Predictions:
             found |= {f"probability of {name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         if self.low is not None and self.high is not None:
             found |= {"low": self.low, "high": self.high}
+        if self.similarity is not None:
+            found["similarity"] = self.similarity
         return found
 
     def to_pandas(self) -> Any:
@@ -107,67 +112,104 @@ class Model:
         if name not in self.candidates:
             raise UserError(f"The run has no candidate '{name}'. {nearest(name, self.candidates)}")
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            self._loaded[name] = open_candidate(self.folder, name)
         return self._loaded[name]
 
-    def _load(self, name: str) -> Predictor:
-        if name != "ensemble":
-            return load_candidate(self.folder, name)
-        weights: dict[str, float] = self.metrics["members"]
-        members: list[Candidate] = [load_candidate(self.folder, member) for member in weights]
-        return Ensemble(members, list(weights.values()))
-
     def predict(self, data: Any, *, candidate: str | None = None) -> Predictions:
-        """Predictions for a path, a folder, a frame, arrays, a dict (one row), a text, or a picture."""
-        table, notes = self.table(data)
-        raw = self.candidate(candidate).predict(self.examples(table))
-        return self._read(raw, table.places, candidate or self.metrics["advised"], notes)
+        """Predictions for a path, a folder, a frame, arrays, a dict (one row), a text, or a picture.
 
-    def _read(self, raw: np.ndarray, places: Places, candidate: str, notes: tuple[str, ...]) -> Predictions:
+        Of a run of pictures and captions it is for each picture the caption of the training rows that fits it best.
+        """
+        if self.task.kind == "pair":
+            from fathom.ship.match import nearest_captions
+
+            return nearest_captions(self, data, candidate=candidate)
+        table, notes = self.table(data)
+        examples = self.examples(table)
+        raw = self.candidate(candidate).predict(examples)
+        name = candidate or self.metrics["advised"]
+        if self.task.kind == "regress":
+            low, high, level = self._interval(name, raw, examples)
+            return Predictions(raw, table.places, name, low=low, high=high, level=level, notes=notes)
+        measured = language.sizes(examples) if self.task.kind == "language" else None
+        return self._read(raw, table.places, name, notes, measured)
+
+    def _interval(self, name: str, raw: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray, float]:
+        """Low and high end of each number, and the share of validation rows that they held."""
+        spec = self.metrics["validation"][name]["conformal"]
+        candidate = self.candidate(name)
+        ends = candidate.ends(examples) if "margin" in spec and isinstance(candidate, Candidate) else None
+        return (*interval(raw, spec, ends), spec["level"])
+
+    def _read(
+        self, raw: np.ndarray, places: Places, candidate: str, notes: tuple[str, ...], sizes: np.ndarray | None = None
+    ) -> Predictions:
         if self.task.kind == "classify":
             values = np.array(self.task.classes, object)[raw.argmax(axis=1)]
             return Predictions(values, places, candidate, self.task.classes, raw, notes=notes)
-        spec = self.metrics["validation"][candidate]["conformal"]
-        low, high = interval(raw, spec)
-        return Predictions(raw, places, candidate, low=low, high=high, level=spec["level"], notes=notes)
+        values = -raw / np.maximum(sizes[:, 0], 1) if sizes is not None else raw
+        return Predictions(values, places, candidate, notes=notes)
 
     def evaluate(self, data: Any, *, candidate: str | None = None) -> dict[str, Any]:
-        """Measures with intervals on labelled data. Raises UserError where the target column is missing."""
+        """Measures with intervals on labelled data. Raises UserError where the target column is missing.
+
+        For numbers "coverage" is the share of rows whose interval, promised to hold "level" of them, held their target.
+        """
         table, _ = self.table(data)
         target = self.task.target
         if target not in table.columns:
             raise UserError(f"To evaluate, the data must hold the target '{target}'. {nearest(target, table.columns)}")
-        labels = table.columns[target]
+        targets, known = self._targets(table.columns[target])
+        if not known.any():
+            hint = f" Known classes: {', '.join(self.task.classes[:20])}." if self.task.classes else ""
+            raise UserError(f"No row has a known '{target}'.{hint}")
+        rows = np.flatnonzero(known)
+        examples = self.examples(table.take(rows))
+        raw = self.candidate(candidate).predict(examples)
+        right = language.sizes(examples) if self.task.kind == "language" else targets[rows]
+        # Captions of one picture are no evidence of their own.
+        units = pairs.picture_of(examples) if self.task.kind == "pair" else None
+        found = evaluate(raw, right, self.task, units=units)
+        told = {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
+        if self.task.kind == "pair":
+            told["among"] = pairs.among(examples)
+        if self.task.kind == "regress":
+            low, high, level = self._interval(candidate or self.metrics["advised"], raw, examples)
+            told["coverage"] = coverage(low, high, right) | {"level": level}
+        return told
+
+    def _targets(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The targets as measures read them, and which of them are known: bool [N]."""
         if self.task.kind == "classify":
             labels, _ = category.align(labels, {"classes": list(self.task.classes)})
             targets = category.encode_target(labels, {"classes": list(self.task.classes)})
-            known = targets >= 0
-        else:
+            return targets, targets >= 0
+        if self.task.kind == "regress":
             targets = number.read(labels)
-            known = np.isfinite(targets)
-        if not known.any():
-            raise UserError(f"No row has a known '{target}'. Known classes: {', '.join(self.task.classes[:20])}.")
-        rows = np.flatnonzero(known)
-        raw = self.candidate(candidate).predict(self.examples(table.take(rows)))
-        found = evaluate(raw, targets[rows], self.task)
-        return {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
+            return targets, np.isfinite(targets)
+        if self.task.kind in ("translate", "pair"):
+            targets = text.texts(labels)
+            return targets, targets != ""
+        return labels, ~plain_text.is_empty(labels)
 
     def examples(self, table: Table) -> Examples:
-        """Encode a table with the run's own specs."""
-        return encode(table, self.spec["fields"])
+        """Encode a table with the run's own specs; a table of some columns gives the examples of these."""
+        return encode(table, {name: spec for name, spec in self.spec["fields"].items() if name in table.columns})
 
-    def table(self, data: Any) -> tuple[Table, tuple[str, ...]]:
-        """New data as a table that has every column of the run."""
-        table = _open(data, self.spec)
-        table, notes = _positions(table, self.spec)
-        missing = [name for name in self.spec["fields"] if name not in table.columns]
+    def table(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...]]:
+        """New data as a table that has every column of the run, or those that are named."""
+        fields = {name: spec for name, spec in self.spec["fields"].items() if only is None or name in only}
+        spec = self.spec | {"fields": fields}
+        table = _open(data, spec)
+        table, notes = _positions(table, spec)
+        missing = [name for name in fields if name not in table.columns]
         if missing:
             raise UserError(
                 f"{_named(missing)} missing in {table.name or 'the data'}, and the model was trained with "
                 f"{'it' if len(missing) == 1 else 'them'}. {nearest(missing[0], table.columns)} "
                 "Cells may be empty (null in JSON) where the value is not known."
             )
-        table, left_out = _readable(table, self.spec)
+        table, left_out = _readable(table, spec)
         return table, (*table.notes, *notes, *left_out)
 
 
@@ -206,7 +248,10 @@ def _open(data: Any, spec: Mapping[str, Any]) -> Table:
         single = data.ndim == 2 or (data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8)
         values = data[None] if single else data
         return Table("pictures", {only: values}, Places.of_rows("picture", len(values)), "pictures")
-    if only and kind == "text" and (texts := _texts(data)):
+    if kind == "plain_text" and running.takes(data):
+        known = options(running.open)
+        return running.open(data, **{k: v for k, v in spec["options"].items() if k in known})
+    if only and kind in ("text", "plain_text") and (texts := _texts(data)):
         return Table("texts", {only: np.array(texts, object)}, Places.of_rows("text", len(texts)), "texts")
     # A file of the same kind is read as the training data was: one row alone would not show its delimiter or header.
     known = options(choose(data)[1].open)

@@ -18,6 +18,7 @@ import numpy as np
 from fathom.data import LeftOut, Places, Table
 from fathom.errors import UserError
 from fathom.sources.parts import beside as neighbours
+from fathom.sources.parts.captions import is_captioned
 from fathom.sources.parts.columns import default_names, find_column, rows_and_columns, shared_strings, unique_names
 from fathom.sources.parts.decimals import rewrite
 from fathom.sources.parts.dialect import Dialect, rows_of, sniff
@@ -25,6 +26,7 @@ from fathom.sources.parts.encoding import decode, is_broken
 from fathom.sources.parts.files import as_path, is_file, is_folder, read_bytes, short_name, suffix
 from fathom.sources.parts.header import MOST_ROWS, has_header, is_number
 from fathom.sources.parts.linked import open_linked
+from fathom.sources.parts.prose import is_prose
 
 ENDINGS = (".csv", ".tsv", ".tab", ".psv", ".txt", ".data", ".dat", ".label")
 LONGEST_CELL = 1 << 27  # the csv module's own limit is 128 KiB, which a long text passes
@@ -47,8 +49,8 @@ def claims(data: Any) -> str | None:
     if path is None:
         return None
     if is_folder(path):
-        return "a folder with a table" if neighbours.tables_in(path, ENDINGS) else None
-    is_ours = suffix(path) in ENDINGS and is_file(path)
+        return "a folder with a table" if neighbours.tables_in(path, ENDINGS) and not is_captioned(path) else None
+    is_ours = suffix(path) in ENDINGS and is_file(path) and not (suffix(path) == ".txt" and is_prose(path))
     return f"a {suffix(path)} file" if is_ours else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fathom.data import Table
 from fathom.sources.parts.beside import tables_in
+from fathom.sources.parts.captions import is_captioned
 from fathom.sources.parts.class_folders import open_classes
 from fathom.sources.parts.files import PICTURES, as_path, is_file, is_folder
 from fathom.sources.parts.tree import classes_of, first_endings, inner_archive, is_archive, is_damaged, listing
@@ -26,7 +27,7 @@ def claims(data: Any) -> str | None:
         return "an archive"
     if not any(ending in PICTURES for _, ending in first_endings(path)):
         return None
-    if is_folder(given) and _belongs_to_table(given, path):
+    if (is_folder(given) and _belongs_to_table(given, path)) or is_captioned(path):
         return None
     return "an archive of pictures" if is_archive(path) else "a folder of pictures"
 

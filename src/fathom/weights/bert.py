@@ -2,8 +2,8 @@
 
 What a reader would get wrong: a bare `BertModel` becomes a model of "tokens" without a head. It answers with the pooled
 vector of each row; its `hidden` gives the states that sentence vectors are averaged from. A config.json does not say
-whether the pooler is in the folder: it is expected, unless "add_pooling_layer": false stands there. Names of labels
-(id2label) are not kept, nor is the next-sentence layer of pretraining.
+whether the pooler is in the folder: it is expected, unless "add_pooling_layer": false stands there. The
+next-sentence layer of pretraining is not kept.
 
     >>> names(EXAMPLES[0])["blocks.0.attention_norm.weight"]
     'encoder.layer.0.attention.output.LayerNorm.weight'
@@ -12,7 +12,10 @@ whether the pooler is in the folder: it is expected, unless "add_pooling_layer":
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from fathom.errors import UserError
 from fathom.weights import distilbert
@@ -24,8 +27,12 @@ from fathom.weights.parts.decoder import activation_from, activation_to
 MODEL = "bert"
 MODEL_TYPES = ("bert",)
 TRANSPOSED: tuple[str, ...] = ()
-# Numbers of positions; the embedding again, as output matrix; what pretraining had beside the masked language model.
-LEFT_OVER = ("*embeddings.position_ids", "cls.predictions.decoder.*", "cls.seq_relationship.*", "bert.pooler.*")
+# Numbers of positions; what pretraining had beside the masked language model.
+LEFT_OVER = ("*embeddings.position_ids", "cls.seq_relationship.*", "bert.pooler.*")
+# What a file may hold a second time: the embedding and the bias, as those of the output matrix.
+DUPLICATES = {"cls.predictions.decoder.weight": "embed.weight", "cls.predictions.decoder.bias": "head.bias"}
+# Names of a norm's tensors in files of before 2019.
+OLD_ENDS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 # Our option, their setting, and what they take where config.json does not say.
 SETTINGS: dict[str, tuple[str, Any]] = {
@@ -69,7 +76,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     task = task_of(config, "Bert", length=config.get("max_position_embeddings", 512), width=options["width"])
     options |= task.options | {"activation": activation_from(config.get("hidden_act", "gelu"))}
     options["pooler"] = "tanh" if task.form == "tokens" and config.get("add_pooling_layer", True) else "none"
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return replace(task, options=options)
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
@@ -90,3 +97,18 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
 
 def names(blueprint: Blueprint) -> dict[str, str]:
     return bert_layout.names(blueprint)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    return bert_layout.measured(model)
+
+
+def tidied(tensors: Mapping[str, Tensor], blueprint: Blueprint) -> dict[str, Tensor]:
+    return {_without_old_end(name): tensor for name, tensor in tensors.items()}
+
+
+def _without_old_end(name: str) -> str:
+    for old, new in OLD_ENDS.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
-from fathom.weights.parts.decoder import activation_from, activation_to, filled
+from fathom.weights.parts.blueprint import Blueprint, architecture_of, expect, numbered, with_defaults
+from fathom.weights.parts.decoder import activation_from, activation_to
+from fathom.weights.parts.picture import scale_of
 
 MODEL = "clip"
 MODEL_TYPES = ("clip",)
@@ -75,7 +76,7 @@ EXAMPLES = [
 
 
 def read(config: Mapping[str, Any]) -> Blueprint:
-    expect(config, architectures=[ARCHITECTURE])
+    architecture_of(config, [ARCHITECTURE])
     picture = _settings(config, "vision_config", THEIR_PICTURE)
     text = _settings(config, "text_config", THEIR_TEXT)
     for name in THEIR_SHARED:
@@ -94,8 +95,9 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     options = {ours: picture[theirs] for ours, theirs in (PICTURE | SHARED).items()}
     options |= {ours: text[theirs] for ours, theirs in TEXT.items()}
     options |= {"patch": patch, "end": None if end == HIGHEST_ID else end}
-    options["activation"] = _activation_from(picture["hidden_act"])
+    options["activation"] = activation_from(picture["hidden_act"])
     inputs = _inputs(side, text["vocab_size"], text["max_position_embeddings"])
+    inputs["photo"] = scale_of(config, inputs["photo"])
     return Blueprint(MODEL, inputs, config.get("projection_dim", 512), options, ARCHITECTURE)
 
 
@@ -105,16 +107,8 @@ def _settings(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any])
     return {**defaults, **(found if found is not None else config.get(part) or {})}
 
 
-def _activation_from(name: str) -> str:
-    return name if name == "quick_gelu" else activation_from(name)
-
-
-def _activation_to(name: str) -> str:
-    return name if name == "quick_gelu" else activation_to(name)
-
-
 def write(blueprint: Blueprint) -> dict[str, Any]:
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     abouts = {about["form"]: about for about in blueprint.inputs.values()}
     photo, caption = abouts["pixels"], abouts["tokens"]
     if photo["height"] != photo["width"] or photo["height"] % options["patch"] or photo["channels"] != 3:
@@ -123,7 +117,7 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
             f"{options['patch']} have no counterpart: this layout has squares of 3 channels that the patch divides."
         )
     shared: dict[str, Any] = {theirs: options[ours] for ours, theirs in SHARED.items()}
-    shared |= {"hidden_act": _activation_to(options["activation"]), "projection_dim": blueprint.outputs}
+    shared |= {"hidden_act": activation_to(options["activation"]), "projection_dim": blueprint.outputs}
     vision = {theirs: options[ours] for ours, theirs in PICTURE.items()} | shared
     vision |= {"image_size": photo["height"], "patch_size": options["patch"], "num_channels": 3}
     text = {theirs: options[ours] for ours, theirs in TEXT.items()} | shared
@@ -133,13 +127,26 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         "model_type": "clip",
         "architectures": [ARCHITECTURE],
         "projection_dim": blueprint.outputs,
+        "image_mean": photo["mean"],
+        "image_std": photo["std"],
         "vision_config": vision | {"model_type": "clip_vision_model"},
         "text_config": text | {"model_type": "clip_text_model"},
     }
 
 
+def measured(model: Any) -> dict[str, Any]:
+    found = {"patch": model.picture.patches.patch}
+    for prefix, net in (("", model.picture), ("text_", model.text)):
+        first = net.blocks[0]
+        found[f"{prefix}width"] = net.norm.normalized_shape[0]
+        found[f"{prefix}depth"] = len(net.blocks)
+        found[f"{prefix}heads"] = first.attention.heads
+        found[f"{prefix}hidden"] = first.perceptron.expand.out_features
+    return found
+
+
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     found = {
         "logit_scale": "logit_scale",
         "picture.class_token": "vision_model.embeddings.class_embedding",

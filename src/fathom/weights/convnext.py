@@ -59,8 +59,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "norm_eps": config.get("layer_norm_eps", 1e-12),
         "drop_path": config.get("drop_path_rate", 0.0),
     }
-    outputs, options["head"], architecture = task_of(config, STEM, width=channels[-1])
-    return Blueprint(MODEL, {"picture": picture(config)}, outputs, options, architecture)
+    return task_of(config, STEM, width=channels[-1]).blueprint(MODEL, picture(config), options)
 
 
 def _named(blocks: tuple[int, ...], channels: tuple[int, ...]) -> dict[str, Any]:

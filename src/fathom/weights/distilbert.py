@@ -10,6 +10,7 @@ position; the classifier of rows has a layer with a ReLU between that state and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fathom.errors import UserError
@@ -21,8 +22,9 @@ from fathom.weights.parts.decoder import activation_from, activation_to
 MODEL = "bert"
 MODEL_TYPES = ("distilbert",)
 TRANSPOSED: tuple[str, ...] = ()
-# Numbers of positions; the embedding again, as output matrix.
-LEFT_OVER = ("*embeddings.position_ids", "vocab_projector.weight")
+LEFT_OVER = ("*embeddings.position_ids",)
+# The embedding again, as output matrix: what a file may hold a second time.
+DUPLICATES = {"vocab_projector.weight": "embed.weight"}
 NORM_EPS = 1e-12  # theirs cannot be set
 
 # Our option, their setting, and what they take where config.json does not say.
@@ -62,7 +64,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "pooler": "relu" if classifies_rows else "none",
         "drop_head": config.get("seq_classif_dropout", 0.2) if classifies_rows else None,
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return replace(task, options=options)
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
@@ -83,3 +85,7 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
 
 def names(blueprint: Blueprint) -> dict[str, str]:
     return bert_layout.names(blueprint)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    return bert_layout.measured(model)

@@ -10,8 +10,8 @@ What a reader would get wrong, where their settings do not say what they do:
   running statistics of further training, never in predictions.
 - `drop_connect_rate` leaves out single numbers there, and a row's whole branch here, as the paper says.
 - The mean of the last pixels is called a pooling of `hidden_dim` pixels a side, which is larger than any picture.
-- Their preprocessing divides by the square root of ImageNet's variances twice over, so that ImageNet's mean and
-  deviation are what comes in.
+- Their preprocessing divides twice by the square roots of ImageNet's deviations, so that ImageNet's mean and deviation
+  are what comes in (parts/preprocessor.py reads it so).
 
 `EfficientNetModel` answers with its pooled features.
 
@@ -101,8 +101,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "dropout": config.get("dropout_rate", 0.5),
         "drop_path": config.get("drop_connect_rate", 0.2),
     }
-    outputs, options["head"], architecture = task_of(config, STEM, width=last)
-    return Blueprint(MODEL, {"picture": about}, outputs, options, architecture)
+    return task_of(config, STEM, width=last).blueprint(MODEL, about, options)
 
 
 def _named(width: float, depth: float) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
+from fathom.weights.parts.blueprint import Blueprint, expect, numbered, with_defaults
 from fathom.weights.parts.decoder import (
     activation_from,
     activation_to,
     architecture_for,
     common_settings,
-    filled,
     head_name,
     task_of,
 )
@@ -28,9 +29,12 @@ from fathom.weights.parts.decoder import (
 MODEL = "gpt2"
 MODEL_TYPES = ("gpt2",)
 TRANSPOSED = ("blocks.*.attention.project_*.weight", "blocks.*.perceptron.*.weight")
-# Causal masks, and the output matrix where it is the embedding.
-LEFT_OVER = ("*.attn.bias", "*.attn.masked_bias", "lm_head.weight")
+LEFT_OVER = ("*.attn.bias", "*.attn.masked_bias")  # causal masks
+# The output matrix where it is the embedding: what a file may hold a second time.
+DUPLICATES = {"lm_head.weight": "embed.weight"}
 LANGUAGE_MODEL = "LMHeadModel"
+STEM = "transformer."
+BESIDE_STEM = ("lm_head.", "score.")
 
 OPTIONS: dict[str, Any] = {
     "depth": 2,
@@ -46,6 +50,8 @@ OPTIONS: dict[str, Any] = {
     "drop_embedding": 0.1,
     "drop_attention": 0.1,
 }
+NEEDED = ("depth", "width", "heads", "hidden")
+DEFAULTS = {name: value for name, value in OPTIONS.items() if name not in NEEDED} | {"bias": True}
 STREAM = {"text": {"form": "stream", "vocabulary": 50, "length": 16}}
 TOKENS = {"text": {"form": "tokens", "vocabulary": 50, "length": 16, "padding": 3}}
 EXAMPLES = [
@@ -74,11 +80,11 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "drop_embedding": config.get("embd_pdrop", 0.1),
         "drop_attention": config.get("attn_pdrop", 0.1),
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return task.blueprint(MODEL, options)
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     if not options["bias"]:
         raise UserError("model.bias=false: GPT-2's layout always has biases. Train with model.bias=true to export.")
     (about,) = blueprint.inputs.values()
@@ -101,14 +107,30 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
-def _filled(blueprint: Blueprint) -> dict[str, Any]:
-    needed = ("depth", "width", "heads", "hidden")
-    return filled(blueprint, needed, {n: v for n, v in OPTIONS.items() if n not in needed} | {"bias": True})
+def _options(blueprint: Blueprint) -> dict[str, Any]:
+    return with_defaults(blueprint, DEFAULTS, needed=NEEDED)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    first = model.blocks[0]
+    return {
+        "depth": len(model.blocks),
+        "width": model.embed.embedding_dim,
+        "heads": first.attention.heads,
+        "hidden": first.perceptron.expand.out_features,
+    }
+
+
+def tidied(tensors: Mapping[str, Tensor], blueprint: Blueprint) -> dict[str, Tensor]:
+    """The hub's first files (gpt2, gpt2-medium, …) hold the tensors of the bare model, under the name of the whole."""
+    if not blueprint.options.get("head", True) or any(name.startswith(STEM) for name in tensors):
+        return dict(tensors)
+    return {name if name.startswith(BESIDE_STEM) else STEM + name: tensor for name, tensor in tensors.items()}
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = _filled(blueprint)
-    stem = "transformer." if options["head"] else ""
+    options = _options(blueprint)
+    stem = STEM if options["head"] else ""
     block = {
         "attention_norm": "ln_1",
         "attention.project_in": "attn.c_attn",

@@ -14,14 +14,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fathom.weights.parts.blueprint import Blueprint, expect
-from fathom.weights.parts.decoder import architecture_for, common_settings, filled, head_name, task_of
+from fathom.weights.parts.blueprint import Blueprint, expect, with_defaults
+from fathom.weights.parts.decoder import architecture_for, common_settings, head_name, task_of
 from fathom.weights.parts.state_space import selective_names
 
 MODEL = "jamba"
 MODEL_TYPES = ("jamba",)
 TRANSPOSED: tuple[str, ...] = ()
-LEFT_OVER = ("lm_head.weight",)  # the output matrix where it is the embedding
+LEFT_OVER: tuple[str, ...] = ()
+# The output matrix where it is the embedding: what a file may hold a second time.
+DUPLICATES = {"lm_head.weight": "embed.weight"}
 
 # Ours, theirs, and what a config.json that does not say it means; None where it always says it.
 SETTINGS: tuple[tuple[str, str, Any], ...] = (
@@ -45,6 +47,9 @@ SETTINGS: tuple[tuple[str, str, Any], ...] = (
     ("tied", "tie_word_embeddings", False),
     ("drop_attention", "attention_dropout", 0.0),
 )
+NEEDED = ["depth", "width", "heads", "key_heads", "hidden", "step_rank", "experts"]
+NEEDED += ["attention_period", "attention_offset", "expert_period", "expert_offset"]
+DEFAULTS = {ours: unsaid for ours, _, unsaid in SETTINGS if ours not in NEEDED} | {"head": True}
 OPTIONS: dict[str, Any] = {
     "depth": 4,
     "width": 24,
@@ -92,11 +97,11 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "step_rank": math.ceil(width / 16) if rank == "auto" else rank,
         "head": task.head,
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return task.blueprint(MODEL, options)
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     (about,) = blueprint.inputs.values()
     return {
         "model_type": "jamba",
@@ -109,14 +114,46 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
-def _filled(blueprint: Blueprint) -> dict[str, Any]:
-    needed = ["depth", "width", "heads", "key_heads", "hidden", "step_rank", "experts"]
-    needed += ["attention_period", "attention_offset", "expert_period", "expert_offset"]
-    return filled(blueprint, needed, {n: v for n, _, v in SETTINGS if n not in needed} | {"head": True})
+def _options(blueprint: Blueprint) -> dict[str, Any]:
+    return with_defaults(blueprint, DEFAULTS, needed=NEEDED)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    """What no layer shows (heads, where none is attention) has no effect, so any number will do."""
+    blocks = model.blocks
+    width = model.embed.embedding_dim
+    attention = [place for place, block in enumerate(blocks) if hasattr(block.mixer, "query")]
+    mixtures = [place for place, block in enumerate(blocks) if hasattr(block.perceptron, "router")]
+    mixture = blocks[mixtures[0]].perceptron if mixtures else None
+    perceptron = mixture.experts[0] if mixture else blocks[0].perceptron
+    scans = [block.mixer for place, block in enumerate(blocks) if place not in attention]
+    found = {
+        "depth": len(blocks),
+        "width": width,
+        "heads": 1,
+        "key_heads": 1,
+        "hidden": perceptron.expand.out_features,
+        "experts": len(mixture.experts) if mixture else 1,
+        "step_rank": scans[0].step.in_features if scans else math.ceil(width / 16),
+    }
+    found["attention_period"], found["attention_offset"] = _rhythm(attention, len(blocks))
+    found["expert_period"], found["expert_offset"] = _rhythm(mixtures, len(blocks))
+    if attention:
+        mixer = blocks[attention[0]].mixer
+        heads = {"heads": mixer.query.out_features, "key_heads": mixer.key.out_features}
+        found |= {name: channels // mixer.head_width for name, channels in heads.items()}
+    return found
+
+
+def _rhythm(places: list[int], depth: int) -> tuple[int, int]:
+    """A period and an offset that give these places among `depth` blocks."""
+    if not places:
+        return depth + 1, depth
+    return (places[1] - places[0] if len(places) > 1 else depth), places[0]
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     stem = "model." if options["head"] else ""
     found = {"embed.weight": f"{stem}embed_tokens.weight", "norm.weight": f"{stem}final_layernorm.weight"}
     for layer in range(options["depth"]):

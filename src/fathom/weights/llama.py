@@ -11,18 +11,18 @@ queries have biases or norms follows from the model_type alone, and `sliding_win
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
+from fathom.weights.parts.blueprint import Blueprint, expect, numbered, with_defaults
 from fathom.weights.parts.decoder import (
     CLASSIFIER,
     activation_from,
     activation_to,
     architecture_for,
     common_settings,
-    filled,
     head_name,
     task_of,
 )
@@ -32,8 +32,9 @@ MODEL = "llama"
 STEMS = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 MODEL_TYPES = tuple(STEMS)
 TRANSPOSED: tuple[str, ...] = ()
-# Frequencies that older files hold, and the output matrix where it is the embedding.
-LEFT_OVER = ("*.rotary_emb.inv_freq", "lm_head.weight")
+LEFT_OVER = ("*.rotary_emb.inv_freq",)  # frequencies that older files hold
+# The output matrix where it is the embedding: what a file may hold a second time.
+DUPLICATES = {"lm_head.weight": "embed.weight"}
 # What a config.json that does not say it means, where the model types differ.
 THETA = {"mixtral": 1_000_000.0}
 WINDOW = {"mistral": 4096}
@@ -61,6 +62,10 @@ OPTIONS: dict[str, Any] = {
     "head": True,
     "drop_attention": 0.0,
 }
+NEEDED = ("depth", "width", "heads", "key_heads", "head_width", "hidden")
+# What our model takes where the options do not say.
+DEFAULTS = {name: value for name, value in OPTIONS.items() if name not in NEEDED}
+DEFAULTS |= {"norm_eps": 1e-6, "rope_base": 10_000.0, "tied": True, "experts_used": 2, "balance": 0.01}
 LINEAR = {"rope_scaling": "linear", "rope_factor": 2.0}
 LLAMA_3 = {"rope_scaling": "llama3", "rope_factor": 4.0, "rope_low": 1.0, "rope_high": 3.0, "rope_length": 8}
 BIASES = {"query_bias": True, "output_bias": True, "perceptron_bias": True}
@@ -101,7 +106,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "head": task.head,
         "drop_attention": config.get("attention_dropout", 0.0),
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return task.blueprint(MODEL, options)
 
 
 def _biases(config: Mapping[str, Any]) -> dict[str, bool]:
@@ -145,7 +150,7 @@ def _experts(config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     kind = _kind(blueprint)
     (about,) = blueprint.inputs.values()
     config = {
@@ -196,7 +201,7 @@ def _kind(blueprint: Blueprint) -> str:
     for kind, stem in STEMS.items():
         if blueprint.architecture.startswith(stem):
             return kind
-    options = _filled(blueprint)
+    options = _options(blueprint)
     if options["experts"]:
         return "mixtral"
     if options["norm_queries"]:
@@ -206,15 +211,16 @@ def _kind(blueprint: Blueprint) -> str:
     return "mistral" if options["window"] else "llama"
 
 
-def _filled(blueprint: Blueprint) -> dict[str, Any]:
-    needed = ("depth", "width", "heads", "key_heads", "head_width", "hidden")
-    defaults = {name: value for name, value in OPTIONS.items() if name not in needed}
-    defaults |= {"norm_eps": 1e-6, "rope_base": 10_000.0, "tied": True}
-    return filled(blueprint, needed, defaults | {"experts_used": 2, "balance": 0.01})
+def _options(blueprint: Blueprint) -> dict[str, Any]:
+    return with_defaults(blueprint, DEFAULTS, needed=NEEDED)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    return dataclasses.asdict(model.layout)
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     stem = "model." if options["head"] else ""
     block = {f"blocks.{{i}}.{ours}": f"{stem}layers.{{i}}.{theirs}" for ours, theirs in _block(options).items()}
     return {

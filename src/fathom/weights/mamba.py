@@ -13,14 +13,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
-from fathom.weights.parts.decoder import architecture_for, common_settings, filled, head_name, task_of
+from fathom.weights.parts.blueprint import Blueprint, expect, numbered, with_defaults
+from fathom.weights.parts.decoder import architecture_for, common_settings, head_name, task_of
 from fathom.weights.parts.state_space import refuse_classifier, selective_names
 
 MODEL = "mamba"
 MODEL_TYPES = ("mamba",)
 TRANSPOSED: tuple[str, ...] = ()
-LEFT_OVER = ("lm_head.weight",)  # the output matrix where it is the embedding
+LEFT_OVER: tuple[str, ...] = ()
+# The output matrix where it is the embedding: what a file may hold a second time.
+DUPLICATES = {"lm_head.weight": "embed.weight"}
 LENGTH = 2048
 
 OPTIONS: dict[str, Any] = {
@@ -36,6 +38,8 @@ OPTIONS: dict[str, Any] = {
     "tied": True,
     "head": True,
 }
+NEEDED = ("depth", "width", "step_rank")
+DEFAULTS = {name: value for name, value in OPTIONS.items() if name not in NEEDED} | {"state": 16}
 OTHERS = {"state": 3, "expand": 3, "kernel": 3, "bias": True, "conv_bias": False, "tied": False, "norm_eps": 1e-3}
 STREAM = {"text": {"form": "stream", "vocabulary": 50, "length": LENGTH}}
 EXAMPLES = [
@@ -63,12 +67,12 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "tied": config.get("tie_word_embeddings", True),
         "head": task.head,
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return task.blueprint(MODEL, options)
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
     refuse_classifier(blueprint)
-    options = _filled(blueprint)
+    options = _options(blueprint)
     (about,) = blueprint.inputs.values()
     return {
         "model_type": "mamba",
@@ -89,13 +93,20 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
-def _filled(blueprint: Blueprint) -> dict[str, Any]:
-    needed = ("depth", "width", "step_rank")
-    return filled(blueprint, needed, {"state": 16, **{n: v for n, v in OPTIONS.items() if n not in (*needed, "state")}})
+def _options(blueprint: Blueprint) -> dict[str, Any]:
+    return with_defaults(blueprint, DEFAULTS, needed=NEEDED)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    return {
+        "depth": len(model.blocks),
+        "width": model.embed.embedding_dim,
+        "step_rank": model.blocks[0].mixer.step.in_features,
+    }
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     stem = "backbone." if options["head"] else ""
     mixer = selective_names(bias=options["bias"], conv_bias=options["conv_bias"], norms=False)
     each = {f"blocks.{{i}}.mixer.{ours}": f"{stem}layers.{{i}}.mixer.{theirs}" for ours, theirs in mixer.items()}

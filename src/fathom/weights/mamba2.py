@@ -15,14 +15,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
-from fathom.weights.parts.decoder import architecture_for, common_settings, filled, head_name, task_of
+from fathom.weights.parts.blueprint import Blueprint, expect, numbered, with_defaults
+from fathom.weights.parts.decoder import architecture_for, common_settings, head_name, task_of
 from fathom.weights.parts.state_space import refuse_classifier
 
 MODEL = "mamba2"
 MODEL_TYPES = ("mamba2",)
 TRANSPOSED: tuple[str, ...] = ()
-LEFT_OVER = ("lm_head.weight",)  # the output matrix where it is the embedding
+LEFT_OVER: tuple[str, ...] = ()
+# The output matrix where it is the embedding: what a file may hold a second time.
+DUPLICATES = {"lm_head.weight": "embed.weight"}
 LENGTH = 2048  # what the published models were trained on; there is no limit, and a config.json names none
 
 OPTIONS: dict[str, Any] = {
@@ -39,7 +41,10 @@ OPTIONS: dict[str, Any] = {
     "tied": False,
     "head": True,
 }
-DEFAULTS = {"head_width": 64, "groups": 1, "state": 128, "tied": True}
+NEEDED = ("depth", "width")
+# What our model takes where the options do not say.
+DEFAULTS = {name: value for name, value in OPTIONS.items() if name not in NEEDED}
+DEFAULTS |= {"head_width": 64, "groups": 1, "state": 128, "tied": True}
 OTHERS = {"head_width": 8, "groups": 1, "expand": 1, "kernel": 3, "bias": True, "conv_bias": False, "norm_eps": 1e-3}
 STREAM = {"text": {"form": "stream", "vocabulary": 50, "length": LENGTH}}
 EXAMPLES = [
@@ -69,7 +74,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "tied": config.get("tie_word_embeddings", False),
         "head": task.head,
     }
-    return Blueprint(MODEL, task.inputs, task.outputs, options, task.architecture)
+    return task.blueprint(MODEL, options)
 
 
 def _expect_no_limit(config: Mapping[str, Any]) -> None:
@@ -83,7 +88,7 @@ def _expect_no_limit(config: Mapping[str, Any]) -> None:
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
     refuse_classifier(blueprint)
-    options = _filled(blueprint)
+    options = _options(blueprint)
     (about,) = blueprint.inputs.values()
     return {
         "model_type": "mamba2",
@@ -105,13 +110,16 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
-def _filled(blueprint: Blueprint) -> dict[str, Any]:
-    needed = ("depth", "width")
-    return filled(blueprint, needed, {n: v for n, v in (OPTIONS | DEFAULTS).items() if n not in needed})
+def _options(blueprint: Blueprint) -> dict[str, Any]:
+    return with_defaults(blueprint, DEFAULTS, needed=NEEDED)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    return {"depth": len(model.blocks), "width": model.embed.embedding_dim}
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = _filled(blueprint)
+    options = _options(blueprint)
     stem = "backbone." if options["head"] else ""
     mixer = {
         "project_in.weight": "in_proj.weight",

@@ -3,7 +3,7 @@
 `MobileNetV1Model` becomes a model without a head, which answers with the pooled features. What a reader would get
 wrong: their config of the published weights says classifier_dropout_prob 0.999. TensorFlow's network kept that share,
 so it is read as 0.001 dropped; any other number is taken at its word. Pixels are divided by 127.5 and lowered by 1
-unless config.json has "image_mean" and "image_std", which we write and the other library passes over.
+unless the folder's preprocessor_config.json says otherwise.
 
     >>> names(EXAMPLES[0])["blocks.1.pointwise.norm.bias"]
     'mobilenet_v1.layer.3.normalization.bias'
@@ -62,10 +62,9 @@ DEFAULTS = OPTIONS | {"padding": "symmetric", "all_strides": False}
 def read(config: Mapping[str, Any]) -> Blueprint:
     options = _options(config)
     width = max(int(WIDEST * options["width"]), options["narrowest"])
-    outputs, options["head"], architecture = task_of(config, STEM, width=width)
     centred = [0.5] * config.get("num_channels", 3)
     about = picture({"image_mean": centred, "image_std": centred, **config})
-    return Blueprint(MODEL, {"picture": about}, outputs, options, architecture)
+    return task_of(config, STEM, width=width).blueprint(MODEL, about, options)
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

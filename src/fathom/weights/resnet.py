@@ -53,8 +53,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     options = _named(kind, blocks, channels)
     # Theirs passes over this setting in blocks of two layers.
     options["stride_first"] = kind == "bottleneck" and config.get("downsample_in_bottleneck", False)
-    outputs, options["head"], architecture = task_of(config, STEM, width=channels[-1])
-    return Blueprint(MODEL, {"picture": picture(config)}, outputs, options, architecture)
+    return task_of(config, STEM, width=channels[-1]).blueprint(MODEL, picture(config), options)
 
 
 def _named(kind: str, blocks: tuple[int, ...], channels: tuple[int, ...]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from fathom.errors import UserError
 from fathom.weights.parts.blueprint import Blueprint
+from fathom.weights.parts.labels import class_names, labels_of
 
 MODEL = "squeezenet"
 MODEL_TYPES = ("squeezenet",)
@@ -76,9 +77,8 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     height, width = config["image_size"]
     about = {"form": "pixels", "height": height, "width": width, "channels": config["num_channels"], "mirror": True}
     about |= {"mean": config["image_mean"], "std": config["image_std"]}
-    return Blueprint(
-        MODEL, {"picture": about}, config["num_labels"], {name: config[name] for name in DEFAULTS}, "SqueezeNet"
-    )
+    options = {name: config[name] for name in DEFAULTS}
+    return Blueprint(MODEL, {"picture": about}, config["num_labels"], options, "SqueezeNet", class_names(config))
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         "image_std": about["std"],
         **DEFAULTS,
         **blueprint.options,
+        **(labels_of(blueprint) if blueprint.classes else {}),
     }
 
 

@@ -15,18 +15,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
-from fathom.weights.parts.decoder import activation_from, activation_to, filled
+from fathom.weights.parts.blueprint import Blueprint, architecture_of, expect, numbered, with_defaults
+from fathom.weights.parts.decoder import activation_from, activation_to
 
 MODEL = "t5"
 MODEL_TYPES = ("t5",)
 TRANSPOSED: tuple[str, ...] = ()
-# The embedding again; a table for the attention between the two texts, which the published models never used.
-LEFT_OVER = (
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-)
+# A table for the attention between the two texts, which the published models never used.
+LEFT_OVER = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+# What a file may hold a second time.
+DUPLICATES = {f"{name}.weight": "embed.weight" for name in ("encoder.embed_tokens", "decoder.embed_tokens", "lm_head")}
 WRITER, ENCODER = "T5ForConditionalGeneration", "T5EncoderModel"
 VOCABULARY = 32128
 LENGTH = 512  # of the texts it was trained on; relative positions know no end
@@ -66,9 +64,7 @@ EXAMPLES = [
 
 def read(config: Mapping[str, Any]) -> Blueprint:
     expect(config, is_decoder=False)
-    architecture = (config.get("architectures") or [WRITER])[0]
-    if architecture not in (WRITER, ENCODER):
-        raise UserError(f"config.json says architectures=['{architecture}']; supported are {WRITER}, {ENCODER}.")
+    architecture = architecture_of(config, [WRITER, ENCODER])
     writes = architecture == WRITER
     options = {ours: config.get(theirs, default) for ours, (theirs, default) in SETTINGS.items()}
     gated, activation = _perceptron(config.get("feed_forward_proj", "relu"))
@@ -147,8 +143,24 @@ def _texts(blueprint: Blueprint) -> tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def _options(blueprint: Blueprint) -> dict[str, Any]:
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     return {"decoder_depth": options["depth"], **options}
+
+
+def measured(model: Any) -> dict[str, Any]:
+    first = model.encoder.blocks[0]
+    decoder = getattr(model, "decoder", None)
+    return {
+        "depth": len(model.encoder.blocks),
+        "decoder_depth": len((decoder or model.encoder).blocks),
+        "width": model.embed.embedding_dim,
+        "heads": first.attention.heads,
+        "head_width": first.attention.query.out_features // first.attention.heads,
+        "hidden": first.perceptron.expand.out_features,
+        "gated": first.perceptron.gate is not None,
+        "activation": first.perceptron.activation.__name__,
+        "tied": getattr(model, "tied", True),
+    }
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:

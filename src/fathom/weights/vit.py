@@ -3,7 +3,7 @@
 What a reader would get wrong: `ViTModel` answers with its pooler, a layer and a tanh, here the head with `tanh`. A
 config.json does not say whether that pooler is in the folder: it is expected, and a folder without it is refused for
 the missing tensors pooler.dense. Write "add_pooling_layer": false into such a config.json, and the answer is the state
-of the class token. Names of the labels (id2label) are not kept.
+of the class token.
 
     >>> names(EXAMPLES[0])["blocks.0.attention.query.weight"]
     'vit.encoder.layer.0.attention.attention.query.weight'
@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, expect, numbered
-from fathom.weights.parts.decoder import activation_from, activation_to, filled
+from fathom.weights.parts.blueprint import Blueprint, architecture_of, expect, numbered, with_defaults
+from fathom.weights.parts.decoder import activation_from, activation_to
+from fathom.weights.parts.labels import class_names, labels_of, num_labels
+from fathom.weights.parts.picture import scale_of
 
 MODEL = "vit"
 MODEL_TYPES = ("vit",)
@@ -49,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _about(height: int, width: int, channels: int) -> dict[str, Any]:
-    """The family's own scaling: pixels from -1 to 1."""
+    """The family's own scaling, unless the folder says another: pixels from -1 to 1."""
     half = [0.5] * channels
     return {
         "form": "pixels",
@@ -77,20 +79,15 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     options = {ours: config.get(theirs, default) for ours, (theirs, default) in SETTINGS.items()}
     options["activation"] = activation_from(config.get("hidden_act", "gelu"))
     options["patch"] = _patch(options["patch"])
-    architecture = (config.get("architectures") or [BASE])[0]
-    if architecture not in (CLASSIFIER, BASE):
-        raise UserError(f"config.json says architectures=['{architecture}']; supported are {CLASSIFIER}, {BASE}.")
+    architecture = architecture_of(config, [BASE, CLASSIFIER])
     pooled = architecture == BASE and config.get("add_pooling_layer", True)
     options |= {"head": architecture == CLASSIFIER or pooled, "tanh": pooled}
-    outputs = options["width"]
-    if architecture == CLASSIFIER:
-        outputs = len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
-    elif pooled:
-        outputs = config.get("pooler_output_size") or outputs
     height, width = _sides(config.get("image_size", 224), options["patch"])
-    return Blueprint(
-        MODEL, {"photo": _about(height, width, config.get("num_channels", 3))}, outputs, options, architecture
-    )
+    about = scale_of(config, _about(height, width, config.get("num_channels", 3)))
+    if architecture == CLASSIFIER:
+        return Blueprint(MODEL, {"photo": about}, num_labels(config), options, architecture, class_names(config))
+    outputs = (config.get("pooler_output_size") if pooled else None) or options["width"]
+    return Blueprint(MODEL, {"photo": about}, outputs, options, architecture)
 
 
 def _patch(found: Any) -> int:
@@ -109,7 +106,7 @@ def _sides(found: Any, patch: int) -> tuple[int, int]:
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     (about,) = blueprint.inputs.values()
     height, width = about["height"], about["width"]
     _check_has_counterpart(options, height, width)
@@ -120,14 +117,26 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         "hidden_act": activation_to(options["activation"]),
         "image_size": height if height == width else [height, width],
         "num_channels": about["channels"],
+        "image_mean": about["mean"],
+        "image_std": about["std"],
         "qkv_bias": True,
     }
     if options["tanh"]:
         return config | {"pooler_act": "tanh", "pooler_output_size": blueprint.outputs}
     if not options["head"]:
         return config | {"add_pooling_layer": False}
-    labels = {str(label): f"LABEL_{label}" for label in range(blueprint.outputs)}
-    return config | {"id2label": labels, "label2id": {name: int(label) for label, name in labels.items()}}
+    return config | labels_of(blueprint)
+
+
+def measured(model: Any) -> dict[str, Any]:
+    first = model.blocks[0]
+    return {
+        "width": model.norm.normalized_shape[0],
+        "depth": len(model.blocks),
+        "heads": first.attention.heads,
+        "hidden": first.perceptron.expand.out_features,
+        "patch": model.patches.patch,
+    }
 
 
 def _check_has_counterpart(options: Mapping[str, Any], height: int, width: int) -> None:
@@ -140,7 +149,7 @@ def _check_has_counterpart(options: Mapping[str, Any], height: int, width: int) 
 
 
 def names(blueprint: Blueprint) -> dict[str, str]:
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     stem = "vit." if options["head"] and not options["tanh"] else ""
     block = {
         "attention_norm": "layernorm_before",

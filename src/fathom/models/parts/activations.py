@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fathom.errors import UserError
-from fathom.rooms import nearest
+from fathom.models.parts.checks import check_choice
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -24,11 +23,13 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
+    "relu6": F.relu6,
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "silu": F.silu,
     "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
     "tanh": torch.tanh,
     "hardswish": F.hardswish,
 }
@@ -36,6 +37,4 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The function of that name. Raises UserError naming the nearest."""
-    if name not in ACTIVATIONS:
-        raise UserError(f"model.activation={name} is not known. {nearest(name, ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    return ACTIVATIONS[check_choice("activation", name, ACTIVATIONS)]

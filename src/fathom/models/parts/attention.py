@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fathom.errors import UserError
 from fathom.models.parts.rotary import rotate, rotation
 
 SOURCE = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2; rotary positions: Su et al. 2021, arXiv:2104.09864"
@@ -43,6 +44,24 @@ class SelfAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.project_out(mixed.transpose(1, 2).flatten(2))
+
+
+def heads_for(width: int, head_width: int) -> int:
+    """About width / head_width heads, all of the same width.
+
+    >>> heads_for(768, 64)
+    12
+    """
+    return next(heads for heads in range(max(1, width // head_width), 0, -1) if width % heads == 0)
+
+
+def check_heads(width: int, heads: int, *, option: str = "heads") -> None:
+    """Raises UserError with the nearest smaller number that fits, unless so many heads can share the width."""
+    if width % heads:
+        fits = heads_for(width, max(1, width // heads))
+        raise UserError(
+            f"model.{option}={heads}: expected a divisor of the width, {width}. Type model.{option}={fits}."
+        )
 
 
 def attend(

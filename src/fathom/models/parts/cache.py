@@ -51,6 +51,13 @@ class Cache:
         self.keys[layer], self.values[layer] = key[:, :, kept], value[:, :, kept]
         return key, value
 
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with these rows, int64 [B], in their order; a row may be taken several times. For attention only."""
+        assert not self.layers, "states of recurrent layers are not reordered"
+        self.keys = {layer: key.index_select(0, rows) for layer, key in self.keys.items()}
+        self.values = {layer: value.index_select(0, rows) for layer, value in self.values.items()}
+        self.inside = None if self.inside is None else self.inside.index_select(0, rows)
+
 
 def _all_real(rows: int, length: int, like: Tensor) -> Tensor:
     return torch.ones(rows, length, dtype=torch.bool, device=like.device)

@@ -9,21 +9,17 @@ Shapes are [B, C, H, W].
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.errors import UserError
-from fathom.models.parts.activations import ACTIVATIONS
-from fathom.rooms import nearest
+from fathom.models.parts import activations
+from fathom.models.parts.checks import check_choice
 
 PADDINGS = ("symmetric", "tensorflow")
-RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {**ACTIVATIONS, "relu6": F.relu6, "": lambda x: x}
 
 
 class ConvNorm(nn.Module):
-    """A convolution of `size` x `size` without bias, batch normalisation and `activation` ("" for none).
+    """A convolution of `size` x `size` without bias, batch normalisation and `activation`, if any.
 
     `groups` equal to the channels makes it depthwise. Height and width are divided by `stride`, rounding up.
 
@@ -40,32 +36,24 @@ class ConvNorm(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        activation: str = "",
+        activation: str | None = None,
         padding: str = "symmetric",
         eps: float = 1e-3,
     ) -> None:
         super().__init__()
-        if padding not in PADDINGS:
-            raise UserError(f"model.padding={padding} is not known. {nearest(padding, PADDINGS)}")
+        check_choice("padding", padding, PADDINGS)
         self.padded_before = padding == "tensorflow" and size > 1
         around = 0 if self.padded_before else size // 2
         self.conv = nn.Conv2d(channels_in, channels_out, size, stride, around, groups=groups, bias=False)
         # Fan-in, which torch counts within the group: by the fan-out a depthwise kernel would start near nothing.
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         self.norm = nn.BatchNorm2d(channels_out, eps=eps)
-        self.activation = rectifier(activation)
+        self.activation = nn.Identity() if activation is None else activations.activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.padded_before:
             x = pad_like_tensorflow(x, self.conv.kernel_size[0], self.conv.stride[0])
         return self.activation(self.norm(self.conv(x)))
-
-
-def rectifier(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation of that name, "" for none. Raises UserError naming the nearest."""
-    if name not in RECTIFIERS:
-        raise UserError(f"model.activation={name} is not known. {nearest(name, filter(None, RECTIFIERS))}")
-    return RECTIFIERS[name]
 
 
 def pad_like_tensorflow(x: Tensor, size: int, stride: int) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import refuse_inputs
 
 
 def real_frames(frames: Tensor) -> Tensor:
@@ -58,9 +58,6 @@ def is_frames(inputs: dict[str, dict[str, Any]]) -> bool:
 def channels_of(inputs: dict[str, dict[str, Any]], whose: str) -> int:
     """Numbers in each frame of the only input. Raises UserError where that is not frames."""
     if not is_frames(inputs):
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(
-            f"{whose} takes frames of numbers; found {found}. Choose another with model=…; see: fathom models"
-        )
+        refuse_inputs(whose, "frames of numbers", inputs)
     (about,) = inputs.values()
     return int(about["channels"])

@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_sizes, refuse_inputs
 from fathom.models.parts.tokens import real
-from fathom.rooms import nearest
 
 FORMS = ("tokens", "stream")
 RESIDUAL = ("project_out.weight", "contract.weight")  # matrices whose result is added to the stream of states
@@ -30,8 +30,7 @@ def is_language(inputs: dict[str, dict[str, Any]]) -> bool:
 def language_of(inputs: dict[str, dict[str, Any]], whose: str) -> dict[str, Any]:
     """The description of the only input. Raises UserError where that is not one text."""
     if not is_language(inputs):
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(f"{whose} takes one text; found {found}. Choose another with model=…; see: fathom models")
+        refuse_inputs(whose, "one text", inputs)
     (about,) = inputs.values()
     return about
 
@@ -51,26 +50,26 @@ def inside_of(tokens: Tensor, inside: Tensor | None, about: Mapping[str, Any]) -
 
 def named_size(size: str | None, sizes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """The options of a published size. Raises UserError naming the nearest."""
-    if size is None:
-        return {}
-    if size not in sizes:
-        raise UserError(f"model.size={size} is not known. {nearest(size, sizes)}")
-    return sizes[size]
+    return {} if size is None else sizes[check_choice("size", size, sizes)]
 
 
-def check_heads(width: int, heads: int) -> None:
-    if width % heads:
-        fits = heads_for(width, width // heads)
-        raise UserError(f"model.heads={heads}: expected a divisor of the width, {width}. Type model.heads={fits}.")
+def depth_and_width(
+    size: str | None, sizes: Mapping[str, Mapping[str, int]], *, depth: int | None, width: int | None, width_each: int
+) -> tuple[int, int]:
+    """The blocks and the width of a published size, with what was given in their place.
 
+    Without a size there are 2 blocks, and `width_each` of the width for each block. Raises UserError where either is
+    below 1.
 
-def heads_for(width: int, head_width: int) -> int:
-    """About width / head_width heads, all of the same width.
-
-    >>> heads_for(768, 64)
-    12
+    >>> sizes = {"130m": {"depth": 24, "width": 768}}
+    >>> [depth_and_width(size, sizes, depth=3, width=None, width_each=32) for size in (None, "130m")]
+    [(3, 96), (3, 768)]
     """
-    return next(heads for heads in range(max(1, width // head_width), 0, -1) if width % heads == 0)
+    published = named_size(size, sizes)
+    depth = published.get("depth", 2) if depth is None else depth
+    width = published.get("width", width_each * depth) if width is None else width
+    check_sizes(depth=depth, width=width)
+    return depth, width
 
 
 def check_headless(outputs: int, width: int) -> None:

@@ -1,8 +1,8 @@
 """Published models of the Llama family, as options of models/llama.py. What is not said here is its default.
 
 The figures are those of the papers' tables and of the published config.json files. What a reader would get wrong: the
-vocabulary is no part of a size. It belongs to the input, and with it go the published numbers of parameters (the
-tests have both).
+vocabulary is no part of a size. It belongs to the input, and with it go the published numbers of parameters; the
+published ones stand beside.
 
     >>> SIZES["smollm2-135m"]["depth"]
     30
@@ -44,3 +44,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "qwen3-0.6b": _QWEN_3 | {"depth": 28, "width": 1024, "heads": 16, "key_heads": 8, "hidden": 3072},
     "qwen3-1.7b": _QWEN_3 | {"depth": 28, "width": 2048, "heads": 16, "key_heads": 8, "hidden": 6144},
 }
+
+VOCABULARIES: dict[str, int] = dict.fromkeys(SIZES, 32_000)
+VOCABULARIES |= {size: 128_256 for size in SIZES if size.startswith("llama-3")}
+VOCABULARIES |= {size: 49_152 for size in SIZES if size.startswith("smollm2")}
+VOCABULARIES |= {size: 151_936 for size in SIZES if size.startswith("qwen")}

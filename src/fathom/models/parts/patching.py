@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import check_sizes
 from fathom.models.parts.pictures import Standardise
-from fathom.models.parts.tokens import check_sizes
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fathom.errors import UserError
+from fathom.models.parts.checks import refuse_inputs
 
 SMALLEST_SIDE = 4  # a picture below this has nothing left for a 3x3 kernel to see
 
@@ -30,18 +31,9 @@ def is_one_picture(inputs: dict[str, dict[str, Any]], *, smallest: int = SMALLES
 def picture_of(inputs: dict[str, dict[str, Any]], whose: str, *, smallest: int = SMALLEST_SIDE) -> dict[str, Any]:
     """The description of the only input. Raises UserError where that is not one picture, or one that is too small."""
     if not is_one_picture(inputs, smallest=smallest):
-        found = ", ".join(f"{name} ({_seen(about)})" for name, about in inputs.items()) or "nothing"
-        raise UserError(
-            f"{whose} takes one picture of at least {smallest} x {smallest} pixels; found {found}. "
-            "Choose another with model=…; see: fathom models"
-        )
+        refuse_inputs(whose, f"one picture of at least {smallest} x {smallest} pixels", inputs)
     (about,) = inputs.values()
     return about
-
-
-def _seen(about: dict[str, Any]) -> str:
-    size = f", {about['height']} x {about['width']}" if about["form"] == "pixels" else ""
-    return f"{about['form']}{size}"
 
 
 class Standardise(nn.Module):

@@ -13,11 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fathom.errors import UserError
 from fathom.models.parts.activations import activation
-from fathom.models.parts.attention import attend
+from fathom.models.parts.attention import attend, check_heads, heads_for
+from fathom.models.parts.checks import check_shares, check_sizes
 from fathom.models.parts.stochastic_depth import StochasticDepth, rising_shares
-from fathom.models.parts.tokens import check_shares, check_sizes
 
 HEAD_WIDTH = 32  # of the heads whose number nobody named
 WIDENING = 4  # the hidden layer of a block, as a multiple of the width
@@ -45,15 +44,11 @@ class Tower:
         check_sizes(**{f"{self.named}width": self.width, f"{self.named}depth": self.depth})
         check_sizes(**{f"{self.named}{n}": v for n in ("heads", "hidden") if (v := getattr(self, n)) is not None})
         check_shares(dropout=self.dropout, drop_attention=self.drop_attention, drop_path=self.drop_path)
-        if self.width % self.num_heads:
-            raise UserError(
-                f"model.{self.named}heads={self.heads}: expected a divisor of the width, {self.width}. "
-                f"Type model.{self.named}heads={_most_heads(self.width)}."
-            )
+        check_heads(self.width, self.num_heads, option=f"{self.named}heads")
 
     @property
     def num_heads(self) -> int:
-        return self.heads if self.heads is not None else _most_heads(self.width)
+        return self.heads if self.heads is not None else heads_for(self.width, HEAD_WIDTH)
 
     @property
     def num_hidden(self) -> int:
@@ -86,11 +81,6 @@ def tower(
         heads = published[2]
     width = published[0] if width is None else width
     return Tower(width=width, depth=published[1] if depth is None else depth, heads=heads, **others)
-
-
-def _most_heads(width: int) -> int:
-    """About one head for 32 channels, all of the same width."""
-    return next(heads for heads in range(max(1, width // HEAD_WIDTH), 0, -1) if width % heads == 0)
 
 
 class PreNormBlock(nn.Module):

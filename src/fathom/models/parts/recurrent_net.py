@@ -26,11 +26,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fathom.errors import UserError
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_choice, check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.frames import FrameEmbedding
 from fathom.models.parts.pooling import masked_max, masked_mean
 from fathom.models.parts.recurrent import State, start_orthogonal, start_remembering
-from fathom.models.parts.tokens import TokenEmbedding, check_shares, check_sizes
-from fathom.rooms import nearest
+from fathom.models.parts.tokens import TokenEmbedding
 
 Cell = Callable[..., nn.RNNBase]
 CELLS: dict[str, Cell] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -58,15 +58,10 @@ def recurrent(
 ) -> Recurrent:
     """The network for one input with layers of that cell. Raises UserError on inputs and options that do not fit."""
     if claims(inputs) is None:
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(
-            f"{whose} takes one text or one series of frames; found {found}. "
-            "Choose another with model=…; see: fathom models"
-        )
+        refuse_inputs(whose, "one text or one series of frames", inputs)
     check_sizes(width=width, depth=depth)
     check_shares(dropout=dropout, drop_tokens=drop_tokens)
-    if start not in STARTS:
-        raise UserError(f"model.start={start} is no way to draw the first weights. {nearest(start, STARTS)}")
+    check_choice("start", start, STARTS)
     if forget_bias is not None and cell != "lstm":
         raise UserError(
             f"model.forget_bias={forget_bias}: a {cell} has no forget gate. Leave it out, or type model=lstm."

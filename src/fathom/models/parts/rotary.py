@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fathom.errors import UserError
-from fathom.rooms import nearest
+from fathom.models.parts.checks import check_choice
 
 KINDS = ("none", "linear", "llama3")
 
@@ -41,8 +40,7 @@ class RopeScaling:
     length: int = 8192
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(f"model.rope_scaling={self.kind} is not known. {nearest(self.kind, KINDS)}")
+        check_choice("rope_scaling", self.kind, KINDS)
 
     def __call__(self, frequencies: Tensor) -> Tensor:
         if self.kind == "none":

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fathom.models.parts.checks import check_sizes
 from fathom.models.parts.norm import RMSNorm
 from fathom.models.parts.scan import scan
 from fathom.models.parts.state_space import State, causal_conv, first_step_bias, zero_outside
-from fathom.models.parts.tokens import check_sizes
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,15 @@ EfficientNet and MobileNet V3 keep them. What a reader would get wrong: the publ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fathom.errors import UserError
 from fathom.models.parts import activations
-from fathom.rooms import nearest
-
-GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
 
 
 class SqueezeExcite(nn.Module):
     """[B, channels, H, W] to the same, by way of `reduced` numbers for each picture.
 
+    >>> import torch
     >>> layer = SqueezeExcite(16, 4, activation="silu")
     >>> layer(torch.randn(2, 16, 5, 5)).shape
     torch.Size([2, 16, 5, 5])
@@ -30,10 +23,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduced: int, *, activation: str = "relu", gate: str = "sigmoid") -> None:
         super().__init__()
-        if gate not in GATES:
-            raise UserError(f"model.gate={gate} is not known. {nearest(gate, GATES)}")
-        self.activation = activations.activation(activation)
-        self.gate = GATES[gate]
+        self.activation, self.gate = activations.activation(activation), activations.activation(gate)
         self.reduce = nn.Conv2d(channels, reduced, 1)
         self.expand = nn.Conv2d(reduced, channels, 1)
 

@@ -23,6 +23,7 @@ from fathom.models.parts.cache import Cache
 from fathom.models.parts.language import RESIDUAL, inside_of
 from fathom.models.parts.language_head import LanguageHead
 from fathom.models.parts.norm import RMSNorm
+from fathom.models.parts.state_space import recall, remember
 
 
 class StateDecoder(nn.Module):
@@ -67,6 +68,21 @@ class StateDecoder(nn.Module):
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x)
+
+
+class MixerBlock(nn.Module):
+    """x + mixer(norm(x)): [B, T, width] → [B, T, width]. The mixer also gives what it remembers, see state_space.py."""
+
+    def __init__(self, mixer: nn.Module, width: int, layer: int, *, norm_eps: float) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm = RMSNorm(width, eps=norm_eps)
+        self.mixer = mixer
+
+    def forward(self, x: Tensor, inside: Tensor | None, cache: Cache | None) -> Tensor:
+        mixed, state = self.mixer(self.norm(x), inside, recall(cache, self.layer))
+        remember(cache, self.layer, state)
+        return x + mixed
 
 
 @torch.no_grad()

@@ -218,6 +218,12 @@ class RelativeBias(nn.Module):
         self.distance = layout.distance
         self.weights = nn.Embedding(layout.buckets, layout.heads)
         nn.init.normal_(self.weights.weight, std=layout.width**-0.5)
+        self.rate = layout.width**0.5
+
+    def rates(self) -> list[tuple[Tensor, float]]:
+        """Numbers that are added to scores must grow to the size of scores before the order of words means anything;
+        at the rate of a matrix that takes thousands of steps."""
+        return [(self.weights.weight, self.rate)]
 
     def forward(self, T: int, S: int) -> Tensor:
         place = torch.arange(S, device=self.weights.weight.device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import refuse_inputs
 
 
 class TokenEmbedding(nn.Module):
@@ -51,21 +51,6 @@ def is_one_text(inputs: dict[str, dict[str, Any]]) -> bool:
 def vocabulary_of(inputs: dict[str, dict[str, Any]], whose: str) -> int:
     """Size of the vocabulary of the only input. Raises UserError where that is not one text."""
     if not is_one_text(inputs):
-        found = ", ".join(f"{name} ({about['form']})" for name, about in inputs.items()) or "nothing"
-        raise UserError(f"{whose} takes one text; found {found}. Choose another with model=…; see: fathom models")
+        refuse_inputs(whose, "one text", inputs)
     (about,) = inputs.values()
     return int(about["vocabulary"])
-
-
-def check_sizes(**sizes: int) -> None:
-    """Refuse widths and depths below 1. Raises UserError naming the option."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise UserError(f"model.{name}={size}: expected at least 1, for example model.{name}=2.")
-
-
-def check_shares(**shares: float) -> None:
-    """Refuse shares of dropped values outside 0 ≤ share < 1. Raises UserError naming the option."""
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise UserError(f"model.{name}={share}: expected a share from 0 to below 1, for example model.{name}=0.3.")

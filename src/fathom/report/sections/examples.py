@@ -19,6 +19,16 @@ MOST_FIELDS = 10
 FOUR_DIGITS = 10_000  # thousands are set apart from here on: a year stays a year
 
 
+# What comes first, and what to look for.
+LEADS = {
+    "classify": ("Wrong answers, the surest first.", "true values that are wrong"),
+    "regress": ("The largest errors first.", "true values that are wrong"),
+    "language": ("The pieces of text that surprised the model most come first.", "text of another kind"),
+    "translate": ("The translations least like their reference come first.", "references that are wrong"),
+    "pair": ("The pairs that were farthest from being found come first.", "captions that do not fit"),
+}
+
+
 def mistaken_examples(facts: Facts, examples: Sequence[Mistaken]) -> Html | None:
     if not examples:
         return None
@@ -26,8 +36,8 @@ def mistaken_examples(facts: Facts, examples: Sequence[Mistaken]) -> Html | None
         body = _as_table(facts, examples)
     else:
         body = element("div", *[_card(facts, e) for e in examples], class_="cards")
-    first = "Wrong answers, the surest first." if facts.is_classify else "The largest errors first."
-    why = f"{first} Look for true values that are wrong, and for what these examples have in common."
+    first, look = LEADS.get(facts.kind, LEADS["regress"])
+    why = f"{first} Look for {look}, and for what these examples have in common."
     return figure("Most mistaken", Html(paragraph(why, kind="lead") + body), wide=True)
 
 
@@ -47,12 +57,20 @@ def _card(facts: Facts, example: Mistaken) -> Html:
 
 
 def _answer(facts: Facts, example: Mistaken) -> Html:
+    if facts.kind == "language":
+        return fact_list([("loss", f"{fixed(float(example.predicted), 2)} nats a token")], "answer")
+    if facts.kind == "translate":
+        wrong = element("span", str(example.predicted), class_="wrong")
+        return fact_list([("written", wrong), ("reference", str(example.truth))], "answer")
+    if facts.kind == "pair":
+        return fact_list([("ranks of its caption, its picture", str(example.predicted))], "answer")
     given = [("predicted", element("span", _value(example.predicted), class_="wrong")), ("true", _value(example.truth))]
     last = ("sure", percent(example.sure, 1)) if facts.is_classify else ("off by", _off(example))
     return fact_list([*given, last], "answer")
 
 
 def _error(example: Mistaken) -> float:
+    assert example.truth is not None, "a number has a truth"
     return float(example.predicted) - float(example.truth)
 
 

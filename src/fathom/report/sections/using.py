@@ -60,7 +60,7 @@ def _is_plain(path: str) -> bool:
 
 def _new_data(facts: Facts) -> str:
     kinds = {str(spec.get("kind", "")) for spec in facts.spec.get("fields", {}).values()}
-    return "new-pictures/" if kinds == {"image"} else "new.csv"
+    return "new-pictures/" if kinds == {"image"} or facts.kind == "pair" else "new.csv"
 
 
 def environment(facts: Facts) -> Html | None:

@@ -22,10 +22,22 @@ def verdict(facts: Facts) -> Html:
 def _question(facts: Facts) -> str:
     rows = facts.metrics.get("rows", {}).get("test")
     judged = f" Judged on {rows:,} test rows that chose nothing." if rows else ""
-    if not facts.is_classify:
-        return f"The number ‘{facts.target}’ is predicted.{judged}"
+    asked = {
+        "regress": f"The number ‘{facts.target}’ is predicted.",
+        "language": f"The language of ‘{facts.target}’ is learned: each next token from those before it.",
+        "translate": f"Texts are translated into ‘{facts.target}’.",
+        "pair": f"Pictures are matched with ‘{facts.target}’, and ‘{facts.target}’ with pictures{_among(facts)}.",
+    }
+    if facts.kind in asked:
+        return asked[facts.kind] + judged
     number = "Two" if len(facts.classes) == 2 else f"{len(facts.classes)}"
     return f"{number} classes are told apart by ‘{facts.target}’.{judged}"
+
+
+def _among(facts: Facts) -> str:
+    """', each among 120 captions and 60 pictures': how hard the question was."""
+    found = facts.metrics.get("among")
+    return f", each among {found['captions']:,} captions and {found['pictures']:,} pictures" if found else ""
 
 
 def _key_numbers(facts: Facts) -> Html:

@@ -17,7 +17,10 @@ from fathom.sources.parts.tree import is_archive, listing
 
 # IDX before tables and pictures before texts: a folder may hold a README.txt and a labels.csv besides. Sources that are
 # not named here come last, in alphabetical order.
-ORDER = ("frame", "arrays", "samples", "idx", "npz", "folder", "text_folder", "parquet", "jsonl", "delimited")
+ORDER = (
+    *("frame", "arrays", "samples", "idx", "npz", "parallel_text", "captioned", "folder", "text_folder", "parquet"),
+    *("jsonl", "plain_text", "delimited"),
+)
 HINTS = {
     ".xlsx": "Save the sheet as CSV.",
     ".xls": "Save the sheet as CSV.",
@@ -60,6 +63,9 @@ def open_any(data: Any, *, alone: bool = False, **options: Any) -> Table:
     alone: do not look for official test files beside it, as for a test set or for rows to predict.
     """
     name, source, what = choose(data)
+    if name == "plain_text" and "delimiter" in options:
+        name, what = "delimited", "a table"
+        source = rooms.find("sources", name)
     if alone and "beside" in rooms.options(source.open):
         options = {"beside": False, **options}
     try:

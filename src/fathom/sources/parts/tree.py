@@ -7,6 +7,7 @@ Nothing is unpacked: members of an archive are read where they are, so a hostile
 
 from __future__ import annotations
 
+import itertools
 import os
 import tarfile
 import zipfile
@@ -79,11 +80,13 @@ def listing(path: Path) -> Listing:
 
 def first_endings(path: Path, most: int = 20_000) -> Iterator[tuple[int, str]]:
     """(depth, ending) of the files met first: enough to say what a folder holds."""
-    members = listing(path).members if is_archive(path) else _walk(path)
-    for number, member in enumerate(members):
-        if number == most:
-            return
+    for member in first_members(path, most):
         yield len(member.steps), os.path.splitext(member.steps[-1])[1].lower()
+
+
+def first_members(path: Path, most: int = 20_000) -> Iterator[Member]:
+    """The files met first."""
+    yield from itertools.islice(listing(path).members if is_archive(path) else _walk(path), most)
 
 
 def classes_of(found: Listing, endings: Sequence[str]) -> Classes:

@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, numbered
-from fathom.weights.parts.decoder import filled
+from fathom.weights.parts.blueprint import Blueprint, architecture_of, numbered, with_defaults
+from fathom.weights.parts.labels import class_names, labels_of, num_labels
 
 BASE, MASKED, ROWS, POSITIONS = "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"
 
@@ -57,8 +56,21 @@ DEFAULTS: dict[str, Any] = {
 
 def options_of(blueprint: Blueprint) -> dict[str, Any]:
     """The options with their defaults. Only the answer for a row has a pooler."""
-    options = filled(blueprint, NEEDED, DEFAULTS)
+    options = with_defaults(blueprint, DEFAULTS, needed=NEEDED)
     return options if blueprint.form == "tokens" else options | {"pooler": "none"}
+
+
+def measured(model: Any) -> dict[str, Any]:
+    """What a built model says of its options."""
+    first = model.blocks[0]
+    return {
+        "depth": len(model.blocks),
+        "width": model.embed.embedding_dim,
+        "heads": first.attention.heads,
+        "hidden": first.perceptron.expand.out_features,
+        "segments": 0 if model.segments is None else model.segments.num_embeddings,
+        "pooler": "none" if model.pooler is None else model.pooler.activation.__name__,
+    }
 
 
 def class_of(blueprint: Blueprint) -> str:
@@ -111,25 +123,20 @@ def _distilbert_ends(kind: str) -> dict[str, str]:
 
 def task_of(config: Mapping[str, Any], stem: str, *, length: int, width: int) -> Blueprint:
     """What the class named in config.json takes and gives, without options. Raises UserError on other classes."""
-    kinds = (BASE, MASKED, ROWS, POSITIONS)
-    architecture = (config.get("architectures") or [stem + BASE])[0]
-    if architecture not in [stem + kind for kind in kinds]:
-        known = ", ".join(stem + kind for kind in kinds)
-        raise UserError(f"config.json says architectures=['{architecture}']; supported are {known}.")
+    architecture = architecture_of(config, [stem + kind for kind in (BASE, MASKED, ROWS, POSITIONS)])
     form = "tokens" if architecture.endswith((BASE, ROWS)) else "stream"
     about = {"form": form, "vocabulary": config["vocab_size"], "length": length}
     if config.get("pad_token_id", 0) != 0:
         about["padding"] = config["pad_token_id"]
-    outputs = {BASE: width, MASKED: config["vocab_size"]}.get(architecture.removeprefix(stem), _num_labels(config))
-    return Blueprint("bert", {"text": about}, outputs, {"head": not architecture.endswith(BASE)}, architecture)
-
-
-def _num_labels(config: Mapping[str, Any]) -> int:
-    return len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
+    options = {"head": not architecture.endswith(BASE)}
+    if architecture.endswith((BASE, MASKED)):
+        outputs = config["vocab_size"] if options["head"] else width
+        return Blueprint("bert", {"text": about}, outputs, options, architecture)
+    return Blueprint("bert", {"text": about}, num_labels(config), options, architecture, class_names(config))
 
 
 def task_settings(blueprint: Blueprint) -> dict[str, Any]:
-    """The part of config.json that says what comes in and goes out. The names of labels are made up."""
+    """The part of config.json that says what comes in and goes out."""
     (about,) = blueprint.inputs.values()
     kind = class_of(blueprint)
     config: dict[str, Any] = {
@@ -139,6 +146,5 @@ def task_settings(blueprint: Blueprint) -> dict[str, Any]:
         "pad_token_id": about.get("padding", 0),
     }
     if kind.endswith((ROWS, POSITIONS)):
-        config["id2label"] = {str(label): f"LABEL_{label}" for label in range(blueprint.outputs)}
-        config["label2id"] = {f"LABEL_{label}": label for label in range(blueprint.outputs)}
+        config |= labels_of(blueprint)
     return config

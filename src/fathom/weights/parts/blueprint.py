@@ -5,7 +5,7 @@ All of it is JSON, so that a folder of weights can carry it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,35 @@ class Blueprint:
     outputs: int
     options: dict[str, Any] = field(default_factory=dict)  # of build()
     architecture: str = ""  # the other library's class, where one model_type has several: "BertForMaskedLM"
+    classes: tuple[str, ...] = ()  # names of a classifier's outputs, in their order, where somebody named them
 
     @property
     def form(self) -> str:
         """The form of the only input: "tokens" asks for one answer a row, "stream" for one at each position."""
         (about,) = self.inputs.values()
         return str(about["form"])
+
+
+class Settings(dict[str, Any]):
+    """What a file says of a model. Asking for what it does not say raises UserError naming the file and the setting."""
+
+    def __init__(self, found: Mapping[str, Any], where: str) -> None:
+        super().__init__(found)
+        self.where = where
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self.where} does not say '{name}', which cannot be guessed.")
+
+
+def with_defaults(blueprint: Blueprint, defaults: Mapping[str, Any], *, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """The options with what they leave unsaid. An option that is None is unsaid.
+
+    `needed` are those without a default: a model's sizes, which pretrained.py asks the built model for beforehand.
+    """
+    options = {**defaults, **{name: value for name, value in blueprint.options.items() if value is not None}}
+    missing = [name for name in needed if name not in options]
+    assert not missing, f"{blueprint.model}: {missing} are unsaid; resolve the blueprint with its model first"
+    return options
 
 
 def numbered(names: Mapping[str, str], count: int) -> dict[str, str]:
@@ -45,3 +68,11 @@ def expect(config: Mapping[str, Any], **settings: Any) -> None:
                 f"config.json says {name}={found!r}; only {wanted!r} is supported for model_type "
                 f"'{config.get('model_type')}'. These weights cannot be used here."
             )
+
+
+def architecture_of(config: Mapping[str, Any], known: Sequence[str]) -> str:
+    """The class that config.json names, the first of `known` where it names none. Raises UserError on others."""
+    architecture = (config.get("architectures") or known)[0]
+    if architecture not in known:
+        raise UserError(f"config.json says architectures=['{architecture}']; supported are {', '.join(known)}.")
+    return str(architecture)

@@ -10,12 +10,13 @@ reader would get wrong: these libraries pad with any id, so a classifier's input
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint
+from fathom.weights.parts.blueprint import Blueprint, architecture_of
+from fathom.weights.parts.labels import class_names, labels_of, num_labels
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -23,6 +24,7 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
     "relu": "relu",
 }
 CLASSIFIER = "ForSequenceClassification"
@@ -34,27 +36,24 @@ class Task:
     outputs: int
     head: bool
     architecture: str
+    classes: tuple[str, ...] = ()
+
+    def blueprint(self, model: str, options: dict[str, Any]) -> Blueprint:
+        return Blueprint(model, self.inputs, self.outputs, options, self.architecture, self.classes)
 
 
 def task_of(
     config: Mapping[str, Any], stem: str, *, length: int, width: int, language_model: str = "ForCausalLM"
 ) -> Task:
     """What the class named in config.json takes and gives; `stem` begins its name. Raises UserError on others."""
-    architecture = (config.get("architectures") or [stem + language_model])[0]
+    architecture = architecture_of(config, [stem + end for end in (language_model, "Model", CLASSIFIER)])
     about: dict[str, Any] = {"form": "stream", "vocabulary": config["vocab_size"], "length": length}
     if architecture == stem + language_model:
         return Task({"text": about}, config["vocab_size"], True, architecture)
     if architecture == stem + "Model":
         return Task({"text": about}, width, False, architecture)
-    if architecture == stem + CLASSIFIER:
-        about |= {"form": "tokens", "padding": config.get("pad_token_id")}
-        return Task({"text": about}, _num_labels(config), True, architecture)
-    known = ", ".join(stem + end for end in (language_model, "Model", CLASSIFIER))
-    raise UserError(f"config.json says architectures=['{architecture}']; supported are {known}.")
-
-
-def _num_labels(config: Mapping[str, Any]) -> int:
-    return len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
+    about |= {"form": "tokens", "padding": config.get("pad_token_id")}
+    return Task({"text": about}, num_labels(config), True, architecture, class_names(config))
 
 
 def architecture_for(blueprint: Blueprint, stem: str, *, language_model: str = "ForCausalLM") -> str:
@@ -71,9 +70,7 @@ def common_settings(blueprint: Blueprint, architecture: str) -> dict[str, Any]:
     (about,) = blueprint.inputs.values()
     config: dict[str, Any] = {"architectures": [architecture], "vocab_size": about["vocabulary"]}
     if architecture.endswith(CLASSIFIER):
-        config["pad_token_id"] = about.get("padding", 0)
-        config["id2label"] = {str(i): f"LABEL_{i}" for i in range(blueprint.outputs)}
-        config["label2id"] = {f"LABEL_{i}": i for i in range(blueprint.outputs)}
+        config |= {"pad_token_id": about.get("padding", 0), **labels_of(blueprint)}
     elif blueprint.options.get("head", True) and blueprint.outputs != about["vocabulary"]:
         raise UserError(
             f"{architecture} answers with one number for each of its {about['vocabulary']} tokens; this model has "
@@ -89,17 +86,6 @@ def head_name(blueprint: Blueprint, *, tied: bool) -> dict[str, str]:
     if blueprint.form == "tokens":
         return {"head.project.weight": "score.weight"}
     return {} if tied else {"head.project.weight": "lm_head.weight"}
-
-
-def filled(blueprint: Blueprint, needed: Iterable[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with their defaults. Raises UserError where one is missing that the others would have to give."""
-    missing = [name for name in needed if name not in blueprint.options]
-    if missing:
-        raise UserError(
-            f"To be written for another library, {blueprint.model} needs options that say {', '.join(missing)}: give "
-            "them beside the size or depth that the model was built with."
-        )
-    return {**defaults, **blueprint.options}
 
 
 def activation_from(name: str) -> str:

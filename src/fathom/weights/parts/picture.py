@@ -1,8 +1,8 @@
 """What the families of picture classifiers share: their input, their classes, and which of the other library's classes.
 
-What a reader would get wrong: mean and deviation of the pixels are no part of the other library's config.json (it keeps
-them beside, in preprocessor_config.json). They are ImageNet's, in which nearly all published weights were trained,
-unless config.json has "image_mean" and "image_std", which we write there and the other library passes over.
+What a reader would get wrong: mean and deviation of the pixels are no part of the other library's config.json. They
+stand beside, in preprocessor_config.json, and come to a family's `read` as "image_mean" and "image_std" of its
+settings. Where that file is missing they are ImageNet's, in which nearly all published weights were trained.
 
     >>> picture({"num_channels": 3, "image_size": [32, 48]})["width"]
     48
@@ -11,10 +11,13 @@ unless config.json has "image_mean" and "image_std", which we write there and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint
+from fathom.weights.parts.blueprint import Blueprint, architecture_of
+from fathom.weights.parts.labels import class_names, labels_of, num_labels
+from fathom.weights.parts.preprocessor import KEYS
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the averages of these three
@@ -28,31 +31,55 @@ def picture(config: Mapping[str, Any], *, side: int = 224) -> dict[str, Any]:
     size = config.get("image_size", side)
     height, width = size if isinstance(size, list | tuple) else (size, size)
     channels = config.get("num_channels", 3)
-    return {
+    about = {
         "form": "pixels",
         "height": height,
         "width": width,
         "channels": channels,
-        "mean": config.get("image_mean", MEAN if channels == len(MEAN) else [GRAY_MEAN] * channels),
-        "std": config.get("image_std", STD if channels == len(STD) else [GRAY_STD] * channels),
+        "mean": MEAN if channels == len(MEAN) else [GRAY_MEAN] * channels,
+        "std": STD if channels == len(STD) else [GRAY_STD] * channels,
         "mirror": True,
     }
+    return scale_of(config, about)
 
 
-def task_of(config: Mapping[str, Any], stem: str, *, width: int) -> tuple[int, bool, str]:
-    """Outputs, whether there is a head, and the class that config.json names. `stem` begins that name.
+def scale_of(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The description with the mean and deviation that the settings say, one for each channel; else as it is."""
+    found = dict(about)
+    for ours, theirs in zip(("mean", "std"), KEYS, strict=True):
+        if theirs in config:
+            numbers = list(config[theirs])
+            numbers = numbers * about["channels"] if len(numbers) == 1 else numbers
+            if len(numbers) != about["channels"]:
+                raise UserError(
+                    f"preprocessor_config.json says {theirs}={numbers}; expected a number for each of the "
+                    f"{about['channels']} channels."
+                )
+            found[ours] = numbers
+    return found
+
+
+@dataclass(frozen=True)
+class Task:
+    outputs: int
+    head: bool
+    architecture: str
+    classes: tuple[str, ...] = ()
+
+    def blueprint(self, model: str, about: dict[str, Any], options: Mapping[str, Any]) -> Blueprint:
+        options = {**options, "head": self.head}
+        return Blueprint(model, {"picture": about}, self.outputs, options, self.architecture, self.classes)
+
+
+def task_of(config: Mapping[str, Any], stem: str, *, width: int) -> Task:
+    """What the class that config.json names gives. `stem` begins that name.
 
     The bare model answers with its pooled features, `width` of them. Raises UserError on other classes.
     """
-    architecture = (config.get("architectures") or [stem + CLASSIFIER])[0]
+    architecture = architecture_of(config, [stem + CLASSIFIER, stem + BASE])
     if architecture == stem + BASE:
-        return width, False, architecture
-    if architecture == stem + CLASSIFIER:
-        outputs = len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
-        return outputs, True, architecture
-    raise UserError(
-        f"config.json says architectures=['{architecture}']; supported are {stem}{CLASSIFIER} and {stem}{BASE}."
-    )
+        return Task(width, False, architecture)
+    return Task(num_labels(config), True, architecture, class_names(config))
 
 
 def common_settings(blueprint: Blueprint, stem: str) -> dict[str, Any]:
@@ -66,10 +93,7 @@ def common_settings(blueprint: Blueprint, stem: str) -> dict[str, Any]:
         "image_mean": about["mean"],
         "image_std": about["std"],
     }
-    if has_head:
-        labels = {str(place): f"LABEL_{place}" for place in range(blueprint.outputs)}
-        config |= {"id2label": labels, "label2id": {label: int(place) for place, label in labels.items()}}
-    return config
+    return config | (labels_of(blueprint) if has_head else {})
 
 
 def tensors_of(layers: Mapping[str, str], kinds: tuple[str, ...]) -> dict[str, str]:
