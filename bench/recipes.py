@@ -22,7 +22,7 @@ from typing import Any
 from fathom import rooms
 from fathom.show import shown, shown_interval
 
-SHOWN = ("accuracy", "auc", "log_loss", "rmse", "mae", "r2")
+SHOWN = ("accuracy", "auc", "log_loss", "rmse", "mae", "r2", "cross_entropy", "bits_per_byte", "bleu", "chrf")
 
 
 def one(recipe: Path, seed: int, out: Path) -> dict[str, Any]:

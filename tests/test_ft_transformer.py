@@ -17,7 +17,7 @@ from fathom.loop import train
 from fathom.models import ft_transformer
 from fathom.models.ft_transformer import Attention, FTTransformer, ReGLU
 from fathom.objectives.classify import Classify
-from fathom.training import adamw
+from fathom.optimizer import adamw
 
 NUMBERS = {"form": "numbers", "names": ["age", "price"], "mean": [40.0, 9.0], "std": [10.0, 3.0]}
 CATEGORIES = {"form": "categories", "names": ["colour", "shape"], "sizes": [4, 3]}

@@ -330,15 +330,14 @@ def test_hidden_tokens_are_told_from_both_sides(book: Path, tmp_path: Path) -> N
         threads=1,
         text__masked=0.15,
         text__context=16,
-        train__steps=1_000,
+        train__steps=400,
         train__batch_size=16,
-        train__learning_rate=0.001,
         train__precision="fp32",
         train__patience=100,
     )
     test = run.metrics["test"]
     assert set(test) == {"constant", "bert"}
-    assert test["bert"]["cross_entropy"] < 0.8 * test["constant"]["cross_entropy"]
+    assert test["bert"]["cross_entropy"] < 0.6 * test["constant"]["cross_entropy"]
     with pytest.raises(UserError, match="cannot write on"):
         run.generate("the cat")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fathom.errors import UserError
 from fathom.models import resnet
-from fathom.models.parts.residual import BasicBlock, Bottleneck, padded, strided
+from fathom.models.parts.residual import BasicBlock, Bottleneck, padded, pooled, strided
 
 SIZES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (17, 40, 3), (64, 64, 3), (128, 128, 3)]
 
@@ -225,6 +225,12 @@ def test_depth_on_small_pictures_is_shared_by_three_stages(depth: int) -> None:
     model = on_meta((32, 32, 3), 10, width=16, depth=depth, residual=False)
     assert [len(stage) for stage in model.stages] == [(depth - 2) // 6] * 3
     assert [stage[0].second[0].out_channels for stage in model.stages] == [16, 32, 64]
+
+
+def test_a_pooled_shortcut_averages_real_pixels_alone() -> None:
+    average = pooled(1, 2, 2)[0]
+    x = torch.arange(9.0).reshape(1, 1, 3, 3)
+    assert average(x)[0, 0].tolist() == [[2.0, 3.5], [6.5, 8.0]]
 
 
 def test_a_padded_shortcut_takes_every_other_pixel_and_adds_empty_channels() -> None:

@@ -24,10 +24,10 @@ from fathom.data import Table
 from fathom.language import refuse_foresight
 from fathom.loop import train
 from fathom.network import build
+from fathom.optimizer import make_optimizer
 from fathom.recipe import Recipe
 from fathom.store import as_network
 from fathom.styles import Size, Style, style_of
-from fathom.training import adamw
 
 # Time that is not spent in steps: validation, averaging, waiting.
 STEP_SHARE = 0.85
@@ -191,7 +191,7 @@ class _Probe:
         taken = course(contest, config, tensors, 0, device)
         self.objective, self.per_epoch = taken.objective, taken.batches.per_epoch
         self.batches = [batch for batch, _ in zip(taken.batches.epoch(0), range(4), strict=False)]
-        self.optimizer = adamw(self.model, settings.learning_rate, 0.0)
+        self.optimizer = make_optimizer(self.model, settings.optimizer or "adamw", settings.learning_rate, 0.0)
         self.turn = 0
 
     def _next(self) -> Batch:

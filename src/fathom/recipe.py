@@ -61,6 +61,7 @@ class TrainRecipe:
     steps: int | None = None  # instead of epochs: the training ends after so many
     batch_size: int | None = None
     accumulate: int = 1  # batches joined into one step
+    optimizer: str | None = None  # adamw or muon
     learning_rate: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None  # cosine, one_cycle, linear, constant
@@ -259,7 +260,7 @@ def _check(recipe: Recipe) -> None:
         if value is not None and not value > 0:
             raise UserError(f"train.{name} is {value}; expected a number above 0.")
     train = recipe.train
-    for name, known in (("schedule", list(SHAPES)), ("precision", ["fp32", "bf16"])):
+    for name, known in (("schedule", list(SHAPES)), ("precision", ["fp32", "bf16"]), ("optimizer", ["adamw", "muon"])):
         value = getattr(train, name)
         if value is not None and value not in known:
             raise UserError(f"train.{name} is '{value}'. {nearest(value, known)}")

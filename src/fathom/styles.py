@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fathom import rooms
 from fathom.data import Task
 from fathom.recipe import TrainRecipe
 
@@ -37,6 +38,7 @@ def default(about: About, rows: int, task: Task) -> Style:
     """For networks that nobody has tuned yet."""
     settings = TrainRecipe(
         batch_size=batch_size(rows, 64),
+        optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=0.01,
         schedule="cosine",
@@ -141,19 +143,21 @@ def fused(about: About, rows: int, task: Task) -> Style:
 
 
 def language(about: About, rows: int, task: Task) -> Style:
-    """Language models: the rate comes down to nothing, and nothing is dropped as long as a text is read few times."""
+    """Language models: Muon at a high rate, and nothing dropped as long as a text is read few times."""
     settings = replace(
         default(about, rows, task).train,
-        batch_size=16,
-        learning_rate=2e-3,
+        batch_size=12,
+        optimizer="muon",
+        learning_rate=0.02,
         weight_decay=0.1,
         schedule="cosine",
         warm_up=0.05,
         average=0.0,
         patience=4,
     )
-    size = Size({"depth": 4, "width": 256}, 8, 1, f"{rows:,} rows")
-    return Style(settings, (size,))
+    options = {"depth": 4, "width": 256}
+    sizes = (Size(options, 8, 1, f"{rows:,} rows"), Size(options | {"width": 128}, 8, 1, f"{rows:,} rows"))
+    return Style(settings, sizes)
 
 
 def translate(about: About, rows: int, task: Task) -> Style:
@@ -206,7 +210,17 @@ def passes(rows: int, *, at_a_thousand: int, least: int) -> int:
 
 def style_of(model: str, task: Task) -> Callable[[About, int, Task], Style]:
     """How a model likes to be trained for a task: as the task asks where it is one of texts, else as the model does."""
-    return OF_TASKS.get(task.kind) or STYLES.get(model, default)
+    if task.kind not in OF_TASKS:
+        return STYLES.get(model, default)
+    known = rooms.options(rooms.find("models", model).build)
+
+    def style(about: About, rows: int, task: Task) -> Style:
+        whole = OF_TASKS[task.kind](about, rows, task)
+        # Sizes are of the model that is usual for the task; another has what it shares with that one.
+        sizes = (replace(s, options={n: v for n, v in s.options.items() if n in known}) for s in whole.sizes)
+        return replace(whole, sizes=tuple(sizes))
+
+    return style
 
 
 OF_TASKS: dict[str, Callable[[About, int, Task], Style]] = {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fathom.compute import autocast
 from fathom.loop import Objective, Step, train
+from fathom.optimizer import make_optimizer
 from fathom.optimizers.average import AveragedWeights
 from fathom.optimizers.schedule import SHAPES, Pace
 from fathom.recipe import TrainRecipe
@@ -98,7 +99,9 @@ class Trainer:
         self.progress = Progress()
         self.steps_per_epoch = math.ceil(self.batches.per_epoch / recipe.accumulate)
         self.pace = Pace(recipe.steps or recipe.epochs * self.steps_per_epoch)
-        self.optimizer = adamw(self.model, recipe.learning_rate, recipe.weight_decay or 0.0)
+        self.optimizer = make_optimizer(
+            self.model, recipe.optimizer or "adamw", recipe.learning_rate, recipe.weight_decay or 0.0
+        )
         horizon = (recipe.average or 0.0) * self.steps_per_epoch
         self.average = AveragedWeights(self.model, horizon) if horizon else None
         self.best: State = {}
@@ -244,27 +247,6 @@ class Trainer:
 
 def _copied(state: Mapping[str, Tensor]) -> State:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW in its fused form; weight decay on matrices and filters only, not on biases, norms and scales.
-
-    A module may name parameters that are not decayed, `no_decay()`, and such that want a multiple of the learning
-    rate, `rates()`, because their numbers are that much larger than those of other matrices. Loshchilov & Hutter 2019,
-    arXiv:1711.05101.
-    """
-    plain = {id(p) for m in model.modules() for p in getattr(m, "no_decay", lambda: [])()}
-    rates = {id(p): rate for m in model.modules() for p, rate in getattr(m, "rates", lambda: [])()}
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
-    for p in model.parameters():
-        if p.requires_grad:
-            groups.setdefault((rates.get(id(p), 1.0), p.dim() > 1 and id(p) not in plain), []).append(p)
-    # The decay is a share of the rate: a parameter that moves faster is not to vanish faster.
-    settings: list[dict[str, Any]] = [
-        {"params": params, "lr": rate * learning_rate, "weight_decay": weight_decay / rate if is_decayed else 0.0}
-        for (rate, is_decayed), params in sorted(groups.items(), key=lambda group: (group[0][0], not group[0][1]))
-    ]
-    return torch.optim.AdamW(settings, lr=learning_rate, fused=True)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> State:
