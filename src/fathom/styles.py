@@ -165,7 +165,7 @@ def translate(about: About, rows: int, task: Task) -> Style:
     settings = replace(
         default(about, rows, task).train,
         batch_size=batch_size(rows, 64),
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         weight_decay=0.01,
         warm_up=0.1,
         average=0.5,
