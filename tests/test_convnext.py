@@ -82,6 +82,27 @@ def test_branches_are_left_out_more_often_the_deeper_and_in_training_only() -> N
     assert len({tuple(row.tolist()) for row in model.eval()(x)}) == 1
 
 
+def test_a_branch_is_left_out_whole_or_scaled_up_and_what_came_in_stays() -> None:
+    torch.manual_seed(0)
+    block = convnext.Block(4, 1.0, 0.5).eval()
+    x = torch.randn(40, 4, 8, 8)
+    with torch.no_grad():
+        branch, added = block(x) - x, block.train()(x) - x
+    for row in range(40):
+        expected = 2 * branch[row] if added[row].any() else torch.zeros_like(x[row])
+        torch.testing.assert_close(added[row], expected, rtol=1e-4, atol=1e-5)
+    assert 10 < sum(bool(row.any()) for row in added) < 30
+
+
+def test_first_weights_have_a_deviation_of_two_hundredths() -> None:
+    torch.manual_seed(0)
+    model = convnext.build(about(32, 32), 100, width=64)
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear) and part.weight.numel() > 2000:
+            assert float(part.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+            assert part.bias is not None and not part.bias.any()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -188,7 +188,7 @@ def test_the_3x3_has_the_stride_unless_the_paper_is_followed_to_the_letter() -> 
 
 
 def test_kernels_start_as_he_et_al_2015_say() -> None:
-    kernel = resnet.build(about(32, 32, 3), 3, size="18").stages[3][0].second[0].weight
+    kernel = resnet.build(about(32, 32, 3), 3, size="18").stages[3][0].first[0].weight  # 512 channels from 256
     assert float(kernel.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
 
 
