@@ -179,7 +179,11 @@ def translate(about: About, rows: int, task: Task) -> Style:
 
 
 def pair(about: About, rows: int, task: Task) -> Style:
-    """Pictures with captions: large batches, for a batch is the question that is asked."""
+    """Pictures with captions, learned from nothing: long, with few patches. More than a small shift hides places.
+
+    A batch is the question that is asked, but of few pairs many small ones teach more than few large ones.
+    """
+    side = min(min(one["height"], one["width"]) for one in about.values() if one["form"] == "pixels")
     settings = replace(
         default(about, rows, task).train,
         batch_size=64 if rows < 4_000 else 128 if rows < 16_000 else 256,
@@ -188,11 +192,14 @@ def pair(about: About, rows: int, task: Task) -> Style:
         warm_up=0.1,
         average=0.5,
         patience=10,
-        augment={"shift": 0.07, "scale": 0.1},
+        augment={"shift": 0.04},
     )
+    epochs = passes(rows, at_a_thousand=80, least=16)
     # The tokens of a text have no sign that ends it: 0 never stands in one, so that each is read to its last token.
-    options = {"end": 0}
-    return Style(settings, (Size(options, passes(rows, at_a_thousand=60, least=16), 2, f"{rows:,} pairs"),))
+    small = {"end": 0, "patch": min(8 if side < 64 else 16, side)}
+    large = small | {"width": 128, "text_width": 128}
+    sizes = (Size(large, epochs, 3 * epochs // 4, f"{rows:,} pairs"), Size(small, epochs, 2, f"{rows:,} pairs"))
+    return Style(settings, sizes)
 
 
 def batch_size(rows: int, most: int) -> int:
