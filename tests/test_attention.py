@@ -236,6 +236,15 @@ def test_padding_does_not_count_for_the_balance() -> None:
     torch.testing.assert_close(unevenness(shares, chosen, inside), unevenness(shares[:4], chosen[:4]))
 
 
+def test_a_batch_of_padding_alone_costs_nothing() -> None:
+    layer, x = mixture(balance=1.0).train(), normal(2, 5, 4)
+    layer(x, torch.zeros(2, 5, dtype=torch.bool))
+    loss = layer.auxiliary_loss()
+    assert float(loss.detach()) == 0
+    loss.backward()
+    assert not layer.router.weight.grad.any()
+
+
 def test_balance_is_asked_for_once_and_only_after_training() -> None:
     layer, x = mixture(balance=0.5), normal(2, 5, 4)
     layer.train()(x)

@@ -57,12 +57,12 @@ def test_two_numbers_are_marked_one_in_each_half(tasks: Any) -> None:
 def test_every_key_is_asked_for_once_in_the_last_quarter(tasks: Any) -> None:
     batch = tasks.recalling(128, 8, seeded())
     for inputs, answers in zip(batch.inputs, batch.answers, strict=True):
-        pairs = dict(inputs[:32].view(16, 2).tolist())
-        assert len(pairs) == 16 and max(pairs) <= 32 < min(pairs.values())
+        pairs = dict(inputs[:16].view(8, 2).tolist())
+        assert len(pairs) == 8 and max(pairs) <= 16 < min(pairs.values())
         asked = (answers != tasks.NOT_ASKED).nonzero().flatten().tolist()
-        assert len(asked) == 16 and min(asked) >= 96
+        assert len(asked) == 8 and min(asked) >= 96
         assert {int(inputs[t]): int(answers[t]) for t in asked} == pairs
-        assert inputs[32:].count_nonzero() == 16
+        assert inputs[16:].count_nonzero() == 8
 
 
 class Cheat(nn.Module):
@@ -90,7 +90,7 @@ def test_score_and_loss_read_only_where_an_answer_is_asked_for(
     assert tasks.judged(off, batch) == pytest.approx(wrong)
     (loss,) = tasks.Answers().losses(right, batch)
     assert float(loss.total) == pytest.approx(0, abs=1e-6)
-    assert loss.count == {"copying": 40, "adding": 4, "recalling": 64}[task]
+    assert loss.count == {"copying": 40, "adding": 4, "recalling": 32}[task]
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gpt2", "mamba"])
@@ -98,7 +98,7 @@ def test_models_have_about_as_many_parameters_and_answer_at_each_position(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recall, tasks = bench("recall", monkeypatch), bench("tasks", monkeypatch)
-    for task, outputs in (("copying", 10), ("adding", 1), ("recall", 65)):
+    for task, outputs in (("copying", 10), ("adding", 1), ("recall", 33)):
         model = recall.model_for(task, name, 512)
         assert 50_000 < sum(p.numel() for p in model.parameters()) < 150_000
         batch = tasks.MAKERS[task](64, 2, seeded())
@@ -107,6 +107,21 @@ def test_models_have_about_as_many_parameters_and_answer_at_each_position(
         changed = batch.inputs.clone()
         changed[:, 40:] = changed[:, 40:].flip(0)
         torch.testing.assert_close(model(changed)[:, :40], answers[:, :40])  # nothing looks ahead
+
+
+def test_rows_grow_longer_only_where_they_are_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    recall = bench("recall", monkeypatch)
+    said = iter([0.9, 1.0, *[0.995] * 8, 0.2, 0.999, *[0.999] * 8])
+    monkeypatch.setattr(recall, "judged", lambda model, batch: next(said))
+    ladder = recall.Ladder("copying", [64], seed=0)
+    lengths = []
+    for step in (25, 50, 75, 100):
+        lengths.append(next(iter(ladder)).inputs.shape)
+        ladder.look(nn.Identity(), step)
+    assert lengths == [(128, 32), (128, 32), (64, 64), (64, 64)]
+    assert ladder.is_done
+    assert {length: one["solved_at"] for length, one in ladder.scores.items()} == {"32": 50, "64": 100}
+    assert ladder.scores["32"]["score"] == pytest.approx(0.995)
 
 
 def test_a_result_is_measured_once_and_read_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

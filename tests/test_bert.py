@@ -37,6 +37,13 @@ def test_published_sizes_have_the_published_number_of_parameters(size: str, widt
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
+def test_the_published_width_typed_again_keeps_the_published_heads() -> None:
+    with torch.device("meta"):
+        for width, heads in ((None, 12), (768, 12), (384, 12)):
+            model = bert.build({"text": PUBLISHED}, 2, size="base", width=width)
+            assert model.blocks[0].attention.heads == heads
+
+
 def test_heads_have_the_published_number_of_parameters() -> None:
     stream = {"text": PUBLISHED | {"form": "stream"}}
     with torch.device("meta"):
@@ -102,6 +109,7 @@ def test_a_text_beyond_the_last_position_is_refused_and_padding_is_not() -> None
         ({"pooler": "tan"}, "Did you mean 'tanh'"),
         ({"activation": "gleu"}, "Did you mean 'gelu'"),
         ({"depth": 0}, r"model\.depth=0"),
+        ({"norm_eps": -1.0}, r"model\.norm_eps=-1\.0"),
         ({"dropout": 1.0}, r"model\.dropout=1\.0"),
         ({"drop_head": -0.1}, r"model\.drop_head=-0\.1"),
         ({"head": False}, r"model\.head=false answers with 64 numbers"),

@@ -66,9 +66,11 @@ def test_one_class_only(capsys: pytest.CaptureFixture[str]) -> None:
 def test_misspelt_target_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(Path("people.csv"), people(60))
     said = refused(capsys, "fit", "people.csv", "--target", "ritch")
-    assert "There is no column 'ritch'" in said
+    assert "no column 'ritch'" in said
     assert "Did you mean 'rich'?" in said
-    assert "columns 1 to 5" in refused(capsys, "fit", "people.csv", "--target", "9")
+    assert "5 columns; there is no column number 9, counted from 1" in refused(
+        capsys, "fit", "people.csv", "--target", "9"
+    )
 
 
 def test_no_target_lists_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +168,8 @@ def test_fit_predict_evaluate_runs_models_in_a_pipe(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split("\t") == ["row", "prediction", "probability of no", "probability of yes"]
     assert len(lines) == 6
-    assert main(["predict", "runs/people-1", '{"age": 33, "hours": 20, "job": "cook"}', "--to", "out.csv"]) == 0
+    row = '{"age": 33, "hours": 20, "job": "cook"}'
+    assert main(["predict", "runs/people-1", row.replace(" ", 99 * " "), "--to", "out.csv"]) == 0
     assert Path("out.csv").exists()
     assert main(["evaluate", "runs/people-1", "people.csv", "--json"]) == 0
     capsys.readouterr()
@@ -177,6 +180,34 @@ def test_fit_predict_evaluate_runs_models_in_a_pipe(capsys: pytest.CaptureFixtur
     assert "people-1" in capsys.readouterr().out
     assert main(["report", "runs/people-1"]) == 0
     assert "report.html" in capsys.readouterr().out
+
+
+def test_runs_that_cannot_be_read_do_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (("a", '{"format": 99}'), ("b", "[]"), ("c", '{"format": 1}'), ("d", "no JSON")):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "format.json").write_text(content)
+    assert main(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "not readable" in line] == ["a", "b", "d"]
+    assert [line.split()[0] for line in lines if "not finished" in line] == ["c"]
+    assert any("reads up to" in line and "99" in line for line in lines)
+    assert main(["runs", "--json"]) == 0
+    assert [entry["run"] for entry in json.loads(capsys.readouterr().out) if "unreadable" in entry] == ["a", "b", "d"]
+    assert main(["evaluate", "runs/b", "x.csv"]) == 2
+    assert "b/format.json is damaged" in capsys.readouterr().err
+
+
+def test_numbers_that_are_not_defined_are_null(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Run:
+        def evaluate(self, data: str, candidate: str | None) -> dict[str, object]:
+            return {"rows": 1, "measures": {"auc": {"value": float("nan"), "interval": (0.0, np.inf)}}}
+
+    monkeypatch.setattr("fathom.api.load", lambda folder: Run())
+    assert main(["evaluate", "runs/a", "x.csv", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found == {"rows": 1, "measures": {"auc": {"value": None, "interval": [0.0, None]}}}
 
 
 def test_models_are_listed_with_use_source_and_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ from fathom.errors import UserError
 from fathom.models import gpt2, llama
 from fathom.models.parts.moe import MixtureOfExperts
 from fathom.network import build
+from fathom.pretrained import save_pretrained
 from fathom.weights import gpt2 as gpt2_weights
 from fathom.weights import llama as llama_weights
 from fathom.weights.parts.blueprint import Blueprint
@@ -137,6 +139,15 @@ def test_padding_on_either_side_is_not_seen(module: ModuleType, form: str) -> No
         torch.testing.assert_close(found if form == "tokens" else found[inside][None], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mamba", "mamba2", "mamba3", "jamba"])
+@torch.no_grad()
+def test_padding_on_either_side_is_told_by_the_ids_alone(name: str) -> None:
+    model = randomise(build(name, text("tokens"), 5, {"width": 64}))
+    tokens = token_ids(rows=1, length=5, vocabulary=VOCABULARY)
+    for sides in ((4, 0), (0, 4)):
+        torch.testing.assert_close(model(nn.functional.pad(tokens, sides)), model(tokens), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("module", [gpt2, llama])
 @torch.no_grad()
 def test_input_says_which_id_is_padding(module: ModuleType) -> None:
@@ -146,7 +157,7 @@ def test_input_says_which_id_is_padding(module: ModuleType) -> None:
         None: torch.ones_like(tokens, dtype=torch.bool),
         0: torch.tensor([[1, 0, 1, 1, 1]] * 2) > 0,
     }
-    inside[0][1] = torch.tensor([True, True, True, False, True])
+    inside[0][1] = torch.tensor([False, True, True, False, True])
     for padding, wanted in inside.items():
         model = randomise(module.build(text("tokens", padding=padding), 5, depth=1))
         torch.testing.assert_close(model(tokens), model(tokens, wanted), rtol=1e-5, atol=1e-5)
@@ -166,9 +177,17 @@ def test_future_is_not_seen_and_the_window_bounds_the_past() -> None:
 
 @torch.no_grad()
 def test_gpt2_refuses_more_tokens_than_positions() -> None:
-    model = gpt2.build(text(length=6), VOCABULARY, depth=1)
+    model = randomise(gpt2.build(text(length=6), VOCABULARY, depth=1))
+    tokens = token_ids(rows=2, length=7, vocabulary=VOCABULARY)
+    for inside in (None, inside_of([7, 3], 7), inside_of([7, 3], 7, left=True)):
+        with pytest.raises(UserError, match="6 tokens at most; found 7"):
+            model(tokens, inside)
     with pytest.raises(UserError, match="6 tokens at most; found 7"):
-        model(token_ids(rows=1, length=7, vocabulary=VOCABULARY))
+        gpt2.build(text("tokens", length=6), 3, depth=1)(tokens)
+    for left in (False, True):  # padding alone may be more
+        inside = inside_of([6, 6], 7, left=left)
+        kept = slice(1, 7) if left else slice(0, 6)
+        torch.testing.assert_close(model(tokens, inside)[:, kept], model(tokens[:, kept]), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -213,12 +232,19 @@ def test_every_mixture_has_a_loss_to_collect() -> None:
         (llama, {"size": "smollm2"}, "Did you mean 'smollm2"),
         (gpt2, {"width": 10, "heads": 3}, r"model.heads=3: expected a divisor of the width, 10. Type model.heads="),
         (llama, {"width": 10, "heads": 3}, "model.heads=3"),
-        (llama, {"heads": 2, "key_heads": 3}, "model.key_heads=3"),
-        (llama, {"head_width": 7}, "model.head_width=7: expected an even"),
+        (llama, {"heads": 4, "key_heads": 3}, r"a divisor of the 4 heads. Type model.key_heads=2\."),
+        (llama, {"head_width": 7}, "model.head_width=7: expected an even number.* Type model.head_width=8"),
         (llama, {"window": -1}, "model.window=-1"),
+        (llama, {"window": 4, "window_from": -3}, "model.window_from=-3"),
+        (llama, {"experts": -1}, "model.experts=-1: expected 0 or more"),
+        (llama, {"norm_eps": -1.0}, "model.norm_eps=-1.0"),
+        (llama, {"rope_base": -1.0}, "model.rope_base=-1.0"),
+        (llama, {"rope_scaling": "linear", "rope_factor": 0.0}, "model.rope_factor=0.0"),
+        (llama, {"rope_scaling": "llama3", "rope_low": 4.0, "rope_high": 4.0}, "less than model.rope_high=4.0"),
         (llama, {"rope_scaling": "yarn"}, "model.rope_scaling=yarn"),
         (llama, {"experts": 2, "experts_used": 3}, "model.experts_used=3"),
         (gpt2, {"depth": 0}, "model.depth=0"),
+        (gpt2, {"norm_eps": -1.0}, "model.norm_eps=-1.0"),
         (gpt2, {"dropout": 1.0}, "model.dropout=1.0"),
         (gpt2, {"activation": "gelutanh"}, "Did you mean 'gelu_tanh'"),
     ],
@@ -255,6 +281,9 @@ def test_old_and_new_ways_to_write_rotation_are_read_alike() -> None:
     [
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "full_attention apart"),
+        ({"is_causal": False}, "is_causal=False"),
         ({"architectures": ["LlamaForTokenClassification"]}, "LlamaForTokenClassification"),
         ({"hidden_act": "xielu"}, "xielu"),
         ({"model_type": "mistral", "architectures": ["MistralModel"], "attention_bias": True}, "attention_bias=True"),
@@ -268,6 +297,22 @@ def test_old_and_new_ways_to_write_rotation_are_read_alike() -> None:
 def test_settings_that_we_lack_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         llama_weights.read(LLAMA_CONFIG | settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "key_heads"),
+    [
+        ("llama", {}, 16),
+        ("mistral", {}, 8),
+        ("mixtral", {}, 8),
+        ("qwen2", {}, 32),
+        ("mistral", {"num_key_value_heads": None}, 16),
+        ("qwen3", {"num_key_value_heads": 4}, 4),
+    ],
+)
+def test_heads_of_keys_that_nobody_names_are_not_null(kind: str, said: dict[str, Any], key_heads: int) -> None:
+    config = LLAMA_CONFIG | {"model_type": kind, "hidden_size": 64, "num_attention_heads": 16, "architectures": None}
+    assert llama_weights.read(config | said).options["key_heads"] == key_heads
 
 
 @pytest.mark.parametrize(
@@ -291,11 +336,11 @@ def test_layout_follows_from_what_a_model_has(options: dict[str, Any], kind: str
     assert set(llama_weights.names(blueprint)) == set(model.state_dict())
 
 
-def test_what_a_layout_cannot_say_is_refused() -> None:
+def test_what_a_layout_cannot_say_is_refused(tmp_path: Path) -> None:
     sizes = {"depth": 1, "width": 8, "heads": 2, "key_heads": 1, "head_width": 4, "hidden": 12}
     both = Blueprint("llama", text(), VOCABULARY, sizes | {"norm_queries": True, "experts": 2})
     with pytest.raises(UserError, match="mixtral cannot say norm_queries=True"):
-        llama_weights.write(both)
+        save_pretrained(build("llama", text(), VOCABULARY, both.options), both, tmp_path / "there")
     sizes = {"depth": 1, "width": 8, "heads": 2, "hidden": 32}
     with pytest.raises(UserError, match="always has biases"):
         gpt2_weights.write(Blueprint("gpt2", text(), VOCABULARY, sizes | {"bias": False}))

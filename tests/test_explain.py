@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fathom.data import Examples, Ragged, Task
+from fathom.data import Examples, Places, Ragged, Table, Task
+from fathom.encode import encode as encode_table
+from fathom.encode import fit_fields
 from fathom.errors import UserError
 from fathom.explain.permutation import importance, source_columns
 from fathom.explain.words import words
@@ -22,12 +24,15 @@ TWO = Task("classify", "y", ("no", "yes"))
 
 
 def table(rows: int = 800) -> tuple[Examples, np.ndarray]:
-    """The class is the sign of 'age' plus a little of 'date.month'; 'sepal.length' and the categories are noise."""
+    """The class is the sign of 'age' plus a little of 'date: month'; 'sepal: length' and the categories are noise."""
     noise = np.random.default_rng(0)
     numbers = noise.standard_normal((rows, 5)).astype(np.float32)
     about = {
-        "numbers": {"form": "numbers", "names": ["age", "sepal.length", "sepal.width", "date.month", "date.weekday"]},
-        "categories": {"form": "categories", "names": ["job", "date.holiday"], "sizes": [3, 3]},
+        "numbers": {
+            "form": "numbers",
+            "names": ["age", "sepal: length", "sepal: width", "date: month", "date: weekday"],
+        },
+        "categories": {"form": "categories", "names": ["job", "date: holiday"], "sizes": [3, 3]},
     }
     categories = noise.integers(3, size=(rows, 2)).astype(np.int32)
     targets = (numbers[:, 0] + 0.4 * numbers[:, 3] > 0).astype(np.int64)
@@ -41,7 +46,7 @@ def by_sign(examples: Examples) -> np.ndarray:
     return np.stack([1 - yes, yes], axis=1)
 
 
-COLUMNS = ("age", "sepal.length", "sepal.width", "date", "job")
+COLUMNS = ("age", "sepal: length", "sepal: width", "date", "job")
 
 
 def test_columns_that_matter_come_first_and_noise_is_zero() -> None:
@@ -56,12 +61,25 @@ def test_columns_that_matter_come_first_and_noise_is_zero() -> None:
     json.dumps(found)
 
 
-def test_parts_of_a_date_go_together_and_dotted_names_do_not() -> None:
+def test_parts_of_a_date_go_together_and_names_alike_do_not() -> None:
     examples, _ = table()
     known = source_columns(examples, COLUMNS)
     assert [(p.name, p.columns) for p in known["date"]] == [("numbers", (3, 4)), ("categories", (1,))]
-    assert [p.columns for p in known["sepal.length"]] == [(1,)]
+    assert [p.columns for p in known["sepal: length"]] == [(1,)]
     assert set(source_columns(examples)) == {"age", "sepal", "date", "job"}
+
+
+def test_parts_of_a_column_of_dates_are_shuffled_together() -> None:
+    days = np.datetime64("2020-01-01") + 7 * np.arange(200)
+    columns = {"when": days, "when: sold": np.arange(200.0), "a.b": np.arange(200.0)}
+    rows = Table("t", columns, Places.of_rows("t.csv", 200), "rows")
+    specs = fit_fields(rows, {"when": "datetime", "when: sold": "number", "a.b": "number"}, dict.fromkeys(columns, ""),
+                       np.arange(200))  # fmt: skip
+    examples = encode_table(rows, specs)
+    for known in (source_columns(examples, list(columns)), source_columns(examples)):
+        assert len(known["when"][0].columns or ()) >= 4
+        assert [len(part.columns or ()) for part in known["a.b"]] == [1]
+    assert [len(part.columns or ()) for part in source_columns(examples, list(columns))["when: sold"]] == [1]
 
 
 def test_a_worse_error_counts_as_importance_although_it_is_larger() -> None:
@@ -123,6 +141,15 @@ def test_no_rows_are_refused() -> None:
     examples, targets = table(10)
     with pytest.raises(UserError, match="needs rows with targets"):
         importance(by_sign, examples.take(np.arange(0)), targets[:0], TWO, ACCURACY)
+
+
+@pytest.mark.parametrize("seconds", [5.0, float("inf")])
+def test_very_small_pictures_have_no_patches(seconds: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(200, 5, 4, 1)).astype(np.uint8)
+    examples = Examples({"photo": pixels}, {"photo": {"form": "pixels"}}, {}, 200)
+    half = np.full((200, 2), 0.5)
+    (entry,) = importance(lambda e: half[: len(e)], examples, np.arange(200) % 2, TWO, ACCURACY, seconds=seconds)
+    assert "grid" not in entry
 
 
 def test_the_patch_that_a_model_looks_at_stands_out() -> None:

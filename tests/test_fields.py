@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fathom.data import File
+from fathom.data import File, Places, Table
+from fathom.encode import encode, fit_fields
 from fathom.errors import UserError
 from fathom.fields import category, image, number, text
 from fathom.fields import datetime as moment
 from fathom.fields.parts import dates, pictures
 from fathom.fields.parts.choose import guess
 from fathom.fields.parts.identifier import carries_nothing, is_identifier
+from fathom.fields.parts.tokenizer import tokenizer_of
 from fathom.fields.parts.values import distinct
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -287,7 +289,7 @@ def test_a_column_without_any_text_still_has_a_tokenizer() -> None:
 def test_words_are_tokenized_as_the_whole_text_would_be() -> None:
     sentences = objects("It's not the film's fault, 1999 was 3.5% worse!", "-- don't  you\tthink so?", "ÄÖ ßtraße x2")
     spec = text.fit(np.repeat(sentences, 3))
-    tokenizer = text._tokenizer(__import__("json").dumps(spec["tokenizer"]))
+    tokenizer = tokenizer_of(spec)
     tokens = text.encode(sentences, spec | {"length": 999})["tokens"]
     whole = [tokenizer.encode(" ".join(sentence.split())).ids for sentence in sentences]
     assert [tokens.values[a:b].tolist() for a, b in zip(tokens.starts[:-1], tokens.starts[1:])] == whole
@@ -546,3 +548,18 @@ def test_edges_spread_over_the_range_where_one_value_dominates() -> None:
     assert edges[0] == 0
     assert edges[-1] == pytest.approx(float(np.float32(values.max())))
     assert set(edges) <= set(np.float32(values).astype(float))
+
+
+# ---- all together
+
+
+@pytest.mark.parametrize(("name", "other"), [("numbers", "price"), ("categories", "shop")])
+def test_a_text_whose_name_is_taken_by_numbers_or_categories_is_refused(name: str, other: str) -> None:
+    texts = objects(*[f"a text of {i} words or so" for i in range(20)])
+    beside = np.arange(20.0) if name == "numbers" else objects(*["north", "south"] * 10)
+    table = Table("t", {name: texts, other: beside}, Places.of_rows("t.csv", 20), "rows")
+    kinds = {name: "text", other: "number" if name == "numbers" else "category"}
+    specs = fit_fields(table, kinds, dict.fromkeys(kinds, ""), np.arange(20))
+    with pytest.raises(UserError, match=f"column '{name}' holds tokens.*--drop {name}"):
+        encode(table, specs)
+    assert list(encode(table, {name: specs[name]}).inputs) == [name]

@@ -67,6 +67,12 @@ def test_folder_of_pictures(tmp_path: Path) -> None:
     assert "data:image/png;base64," in (run.path / "report.html").read_text()
 
 
+def test_a_published_size_is_the_one_that_is_trained(tmp_path: Path) -> None:
+    options = QUICK | {"model": "resnet", "model__size": 20, "baselines": {}}
+    run = fathom.fit(photos(tmp_path / "photos"), out=tmp_path / "run", **options)
+    assert run.recipe.model.options == {"size": 20}
+
+
 def test_an_archive_gives_what_its_folder_gives(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos")
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "photos")
@@ -83,6 +89,7 @@ def test_texts_and_a_text_to_predict(tmp_path: Path) -> None:
     found = run.predict("this plot was wonderful and so was a scene", candidate="tfidf")
     assert list(found.values) == ["good"]
     assert len(run.predict(["an awful film", "lovely music"], candidate="transformer")) == 2
+    assert len(run.predict("lovely music and " * 40, candidate="tfidf")) == 1  # too long for a name of a file
     second = fathom.fit(data, out=tmp_path / "lstm", model="lstm", model__cell="gru", **QUICK)
     assert "lstm" in second.metrics["test"]
 
@@ -128,6 +135,13 @@ def test_rows_of_a_group_stay_on_one_side(tmp_path: Path) -> None:
         sides.setdefault(row // 6, set()).add(part)
     assert all(len(parts) == 1 for parts in sides.values())
     assert "person" not in run.model.spec["fields"]
+    # Twenty copies of a row are no new evidence.
+    copies = [row | {"person": f"q{i}"} for i, row in enumerate(people(30, seed=5)) for _ in range(20)]
+    grouped = run.evaluate(write_csv(tmp_path / "with.csv", copies))
+    alone = run.evaluate(write_csv(tmp_path / "without.csv", copies, without=("person",)))
+    assert grouped["group"] == "person" and "group" not in alone
+    ends = [found["measures"]["log_loss"]["interval"] for found in (grouped, alone)]
+    assert np.diff(ends[0])[0] > 3 * np.diff(ends[1])[0]
 
 
 def test_the_future_is_the_test(tmp_path: Path) -> None:

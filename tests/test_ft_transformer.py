@@ -179,6 +179,18 @@ def test_depth_is_the_dial(depth: int, width: int, drop_attention: float, dropou
     assert isinstance(block.perceptron, ReGLU)
 
 
+def test_what_is_dropped_and_where() -> None:
+    """Hidden units of the perceptrons, and what either part of a block adds."""
+    net = small(dropout=0.25, drop_residual=0.5).train()
+    used: list[tuple[str, float]] = []
+    for name, part in net.named_modules():
+        if isinstance(part, nn.Dropout):
+            part.register_forward_hook(lambda part, _, __, name=name: used.append((name, part.p)))
+    net(ROWS)
+    each = [("dropout", 0.5), ("perceptron.dropout", 0.25), ("dropout", 0.5)]
+    assert used == [(f"blocks.{i}.{name}", share) for i in (0, 1) for name, share in each]
+
+
 def test_vectors_of_columns_norms_and_biases_are_not_decayed() -> None:
     net = small()
     decayed = {id(p) for p in adamw(net, 1e-4, 1e-5).param_groups[0]["params"]}

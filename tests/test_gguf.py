@@ -15,9 +15,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from fathom.errors import UserError
 from fathom.gguf_file import read_gguf
+from fathom.gguf_tokenizer import CUTTINGS
 from fathom.network import build
 from fathom.pretrained import from_pretrained
 from fathom.weights import llama
+from fathom.weights.parts import llama_gguf
+from fathom.weights.parts.blueprint import Blueprint
 
 gguf = pytest.importorskip("gguf")
 
@@ -46,6 +49,7 @@ MATRICES = {
     "blk.0.ffn_down": (WIDTH, WIDTH),
 }
 NORMS = ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm")
+FLAT = ("rope_freqs.weight", np.ones(32, np.float32))  # frequencies that are left as they are
 
 
 def file_of(
@@ -130,6 +134,7 @@ def said(**values: Any) -> Callable[[Any], None]:
         ({"head_count_kv": 1}, r"attn_k.weight in .* has the shape"),
         ({"more": said(llama__rope__scaling__type="yarn")}, "rope.scaling.type=yarn"),
         ({"more": said(llama__rope__dimension_count=32)}, "rope.dimension_count=32"),
+        ({"more": lambda w: said(llama__rope__scaling__factor=2.0)(w) or w.add_tensor(*FLAT)}, "positions twice"),
         ({"more": said(llama__attention__causal=False)}, "attention.causal=False"),
         ({"more": said(llama__logit_scale=0.5)}, "logit_scale=0.5"),
         ({"more": said(split__count=3, split__no=1)}, "part 2 of 3"),
@@ -141,6 +146,39 @@ def said(**values: Any) -> Callable[[Any], None]:
 def test_what_cannot_be_read_is_refused_by_name(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=told):
         from_pretrained(file_of(tmp_path / "model.gguf", **changes))
+
+
+@pytest.mark.parametrize(
+    ("settings", "scaling", "factor"),
+    [
+        ({"factor": 2.0}, "linear", 2.0),  # without a type, llama.cpp takes the linear one
+        ({"type": "linear", "factor": 2.0}, "linear", 2.0),
+        ({"type": "none", "factor": 2.0}, "none", None),
+        ({"type": "linear"}, "none", None),
+        ({}, "none", None),
+    ],
+)
+def test_a_factor_alone_scales_the_positions(
+    settings: dict[str, Any], scaling: str, factor: float | None, tmp_path: Path
+) -> None:
+    more = said(**{f"llama__rope__scaling__{name}": value for name, value in settings.items()})
+    options = from_pretrained(file_of(tmp_path / "model.gguf", more=more)).blueprint.options
+    assert (options["rope_scaling"], options.get("rope_factor")) == (scaling, factor)
+
+
+def test_an_expert_is_dequantized_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 8, WIDTH)).astype(np.float32)
+    add = lambda w: w.add_tensor("blk.0.ffn_up_exps.weight", stored(values, Kind.Q8_0), raw_dtype=Kind.Q8_0)  # noqa: E731
+    tensors = read_gguf(file_of(tmp_path / "model.gguf", more=add)).tensors
+    whole = tensors["blk.0.ffn_up_exps.weight"]
+    blueprint = Blueprint("llama", {}, 8, {"experts": 4, "heads": 4, "key_heads": 2})
+    cut = llama_gguf.tidied(tensors, blueprint)
+    sizes: list[int] = []
+    dequantize = gguf.dequantize
+    monkeypatch.setattr("gguf.dequantize", lambda data, kind: sizes.append(data.size) or dequantize(data, kind))
+    for number in range(4):
+        assert torch.equal(cut[f"blk.0.ffn_up.{number}.weight"], whole[number])
+    assert sum(sizes) == stored(values, Kind.Q8_0).size
 
 
 def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
@@ -224,12 +262,15 @@ LLAMA_3 = (
 QWEN_2 = LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
+LIKE_LLAMA = ("llama-bpe", "llama-v3", "llama3")  # one rule under three names
+
+
 def cutting(name: str) -> Any:
     if name in ("gpt-2", "smollm"):
         whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         digits = pre_tokenizers.Digits(individual_digits=True)
         return whole if name == "gpt-2" else pre_tokenizers.Sequence([digits, whole])
-    pattern = LLAMA_3 if name == "llama-bpe" else QWEN_2
+    pattern = LLAMA_3 if name in LIKE_LLAMA else QWEN_2
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
@@ -254,7 +295,7 @@ def trained(name: str) -> Tokenizer:
     tokenizer.train_from_iterator(CORPUS, trainer)
     described = json.loads(tokenizer.to_str())
     described["model"]["vocab"]["Ġzebra"] = tokenizer.get_vocab_size()
-    described["model"]["ignore_merges"] = name == "llama-bpe"
+    described["model"]["ignore_merges"] = name in LIKE_LLAMA
     tokenizer = Tokenizer.from_str(json.dumps(described))
     tokenizer.pre_tokenizer = cutting(name)
     tokenizer.decoder = decoders.ByteLevel()
@@ -277,10 +318,10 @@ def vocabulary(tokenizer: Tokenizer, *, pre: str | None, **changes: Any) -> Call
     return said(**{name: value for name, value in (found | changes).items() if value is not None})
 
 
-@pytest.mark.parametrize("name", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+@pytest.mark.parametrize("name", CUTTINGS)
 def test_the_tokenizer_inside_cuts_texts_as_the_one_it_was_made_from(name: str, tmp_path: Path) -> None:
     tokenizer = trained(name)
-    starts = {"tokenizer__ggml__add_bos_token": False} if name == "llama-bpe" else {}
+    starts = {"tokenizer__ggml__add_bos_token": False} if name in LIKE_LLAMA else {}
     path = file_of(tmp_path / "model.gguf", more=vocabulary(tokenizer, pre=name, **starts))
     loaded = from_pretrained(path)
     assert loaded.notes == ()
@@ -295,10 +336,10 @@ def test_the_tokenizer_inside_cuts_texts_as_the_one_it_was_made_from(name: str, 
 def test_every_rule_cuts_these_texts_in_its_own_way() -> None:
     """Else the test before this one could not tell one rule from another."""
     found = {}
-    for name in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
+    for name in ("gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-r1-qwen"):
         tokenizer = trained(name)
         found[name] = str([tokenizer.encode(text).ids for text in VARIED])
-    assert len(set(found.values())) == 4
+    assert len(set(found.values())) == 5
 
 
 @pytest.mark.parametrize(

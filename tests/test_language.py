@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import fathom
+from fathom import intervals
 from fathom.cli import main
 from fathom.data import Examples, Ragged
 from fathom.errors import UserError
+from fathom.evaluate import evaluate
 from fathom.fields import plain_text
 from fathom.language import Windows, refuse_foresight, sizes, stream_of
 from fathom.network import build
@@ -239,6 +241,18 @@ def test_writes_on_in_its_language_beyond_the_context(run: fathom.api.Run, candi
     assert sum(word in words for word in written) > 0.6 * len(written)
 
 
+def test_what_only_knows_shares_cannot_write_on(run: fathom.api.Run) -> None:
+    with pytest.raises(UserError, match="'constant' does not know what follows what.*--candidate gpt2"):
+        run.generate("the cat ", candidate="constant")
+
+
+def test_the_split_of_a_text_is_told_by_rows(run: fathom.api.Run) -> None:
+    split = run.folder.read_table("split.parquet")
+    first = {part: int(split["row"][split["part"] == part].min()) + 1 for part in ("validate", "test")}
+    said = (run.path / "log.txt").read_text()
+    assert f"in its order: validate from row {first['validate']:,}, test from row {first['test']:,}" in said
+
+
 def test_new_text_is_scored(run: fathom.api.Run) -> None:
     own, foreign = (run.predict(text).values[0] for text in ("my aunt sings loudly at home.\n", "aeiou nnnn tttt\n"))
     assert own < foreign
@@ -248,6 +262,15 @@ def test_new_text_is_scored(run: fathom.api.Run) -> None:
 def test_evaluating_its_own_file_repeats_its_loss(run: fathom.api.Run, book: Path) -> None:
     found = run.evaluate(book, candidate="gpt2")["measures"]
     assert found["cross_entropy"]["value"] == pytest.approx(run.metrics["test"]["gpt2"]["cross_entropy"], abs=0.1)
+
+
+def test_pieces_of_new_text_are_resampled_as_blocks(run: fathom.api.Run, book: Path) -> None:
+    found = run.evaluate(book, candidate="constant")["measures"]
+    examples = run.model.examples(run.model.table(book)[0])
+    units, raw = intervals.blocks(len(examples), len(examples)), run.model.candidate("constant").predict(examples)
+    expected = [evaluate(raw, sizes(examples), run.model.task, units=given) for given in (units, None)]
+    assert found["cross_entropy"]["interval"] == expected[0]["cross_entropy"]["interval"]
+    assert found["cross_entropy"]["interval"] != expected[1]["cross_entropy"]["interval"]
 
 
 def test_command_writes_what_python_writes(run: fathom.api.Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,6 +314,16 @@ def test_too_little_text_is_refused(tmp_path: Path) -> None:
         fathom.fit(tmp_path / "note.txt", quiet=True, out=tmp_path / "run")
 
 
+def test_empty_documents_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{i},{line}" for i, line in enumerate(story(300).splitlines())]
+    lines[4] = "4,"
+    (tmp_path / "t.csv").write_text("id,note\n" + "\n".join(lines) + "\n")
+    asked: dict[str, Any] = {"task": "language", "target": "note", "model__name": "none", "baselines": {"constant": {}}}
+    fathom.fit(tmp_path / "t.csv", out=tmp_path / "run", **asked)
+    said = capsys.readouterr().out
+    assert "1 left out, listed in left_out.csv; the first: " in said and "t.csv:6: it is empty" in said
+
+
 def test_a_column_of_a_table_is_learned_as_documents(tmp_path: Path) -> None:
     lines = story(300).splitlines()
     (tmp_path / "t.csv").write_text("id,note\n" + "".join(f"{i},{line}\n" for i, line in enumerate(lines)))
@@ -298,6 +331,12 @@ def test_a_column_of_a_table_is_learned_as_documents(tmp_path: Path) -> None:
     found = fathom.fit(tmp_path / "t.csv", out=tmp_path / "run", quiet=True, **asked)
     text = found.generate("my aunt ", new_tokens=400)
     assert len(text) < 60, "a document ends"
+    (tmp_path / "other.txt").write_text(story(40, seed=1))
+    other = found.predict(tmp_path / "other.txt").values
+    assert len(other) > 1 and np.isfinite(other.astype(float)).all()
+    assert len(found.predict("my aunt waits here. " * 50)) == 1
+    asked["target"] = "2"
+    assert fathom.fit(tmp_path / "t.csv", out=tmp_path / "two", quiet=True, **asked).metrics["target"] == "note"
     with pytest.raises(UserError, match="Did you mean 'note'"):
         fathom.fit(tmp_path / "t.csv", out=tmp_path / "x", quiet=True, task="language", target="notes")
 
@@ -309,6 +348,7 @@ def test_a_model_that_sees_both_sides_is_refused_for_the_next_token(book: Path, 
     asked: dict[str, Any] = {"task": "language", "model": "bert", "model__depth": 1, "baselines": {}, "quiet": True}
     with pytest.raises(UserError, match=r"text\.masked=0\.15"):
         fathom.fit(book, out=tmp_path / "run", **asked)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "lstm", "mamba", "jamba"])
@@ -340,6 +380,25 @@ def test_hidden_tokens_are_told_from_both_sides(book: Path, tmp_path: Path) -> N
     assert test["bert"]["cross_entropy"] < 0.6 * test["constant"]["cross_entropy"]
     with pytest.raises(UserError, match="cannot write on"):
         run.generate("the cat")
+
+
+def test_as_many_tokens_are_hidden_in_training_as_were_asked_for(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fathom.objectives.masked_token import MaskedToken
+
+    shares = []
+    hide = MaskedToken.hide
+
+    def watched(self: MaskedToken, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        seen, chosen = hide(self, tokens)
+        shares.append(float(chosen.float().mean()))
+        return seen, chosen
+
+    monkeypatch.setattr(MaskedToken, "hide", watched)
+    options = {"model": "bert", "model__depth": 1, "model__width": 32, "text__masked": 0.5, "text__context": 16}
+    fathom.fit(book, task="language", out=tmp_path / "run", quiet=True, threads=1, train__steps=3, **options)
+    assert shares and all(share == 0.5 for share in shares)
 
 
 def test_each_token_is_hidden_once_and_scored_from_the_others() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fathom import loop
 from fathom.loop import Loss, Step, train
 from fathom.objectives import classify, regress
 
@@ -117,7 +118,6 @@ def test_clipping_bounds_the_gradient_and_reports_the_norm_before() -> None:
     model = made(mlp)
     data = [(100 * inputs, targets) for inputs, targets in batches(3)]
     for step in train(model, classify.Classify(10), data, torch.optim.SGD(model.parameters(), 0.0), clip=0.5):
-        assert step.gradient_norm is not None
         assert float(step.gradient_norm) > 0.5
         after = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
         assert float(after) == pytest.approx(0.5, rel=1e-4)
@@ -134,6 +134,42 @@ def test_a_step_that_is_not_finite_moves_no_weight(clip: float | None) -> None:
     )
     assert step.refused
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class InfiniteSlope:
+    """A finite loss whose gradient is not: the root of 0."""
+
+    def count(self, batch: Tensor) -> float:
+        return float(len(batch))
+
+    def losses(self, model: nn.Module, batch: Tensor) -> Iterator[Loss]:
+        (weight,) = model.parameters()
+        yield Loss((weight * batch).sum().sqrt(), len(batch))
+
+
+@pytest.mark.parametrize("on_the_device", [False, True])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_infinite_gradient_moves_neither_weights_nor_the_optimizers_state(
+    clip: float | None, on_the_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_the_device:  # as on a GPU, where nobody reads the answer; the CPU's fused AdamW skips a step in the same way
+        monkeypatch.setattr(loop, "_is_skipped_on_the_device", lambda *_: True)
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1, fused=True)
+    rows = [torch.ones(4, 1), torch.zeros(4, 1), torch.ones(4, 1)]
+    steps, seen = [], []
+    for step in train(model, InfiniteSlope(), rows, optimizer, clip=clip):
+        steps.append(bool(step.refused))
+        seen.append(model.weight.item())
+    assert steps == [False, True, False]
+    assert seen[0] == seen[1] != seen[2]
+    assert optimizer.state[model.weight]["step"] == 2
+    without = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(without.weight)
+    other = torch.optim.AdamW(without.parameters(), 0.1, fused=True)
+    list(train(without, InfiniteSlope(), rows[::2], other, clip=clip))
+    assert torch.equal(model.weight, without.weight)
 
 
 def test_schedule_is_a_factor_on_each_group() -> None:
@@ -184,6 +220,8 @@ def test_steps_carry_what_a_person_asks_for() -> None:
     model = made(mlp)
     (step,) = train(model, classify.Classify(10), batches(1), torch.optim.SGD(model.parameters(), 0.1))
     assert isinstance(step, Step)
-    assert step.gradient_norm is None
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert float(step.gradient_norm) == pytest.approx(float(gradients.norm()))
+    assert not step.refused
     assert 1.5 < float(step.loss) < 4.0
     assert not step.loss.requires_grad

@@ -14,8 +14,10 @@ from fathom.errors import UserError
 from fathom.generation import generate
 from fathom.models import mamba3
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.rotary import rotate
 from fathom.models.parts.ssd import ssd_step_by_step
-from fathom.models.parts.trapezoid import Inputs, State, trapezoid, trapezoid_step_by_step, turned
+from fathom.models.parts.trapezoid import Inputs, State, trapezoid, trapezoid_step_by_step
+from fathom.optimizer import adamw
 
 STREAM = {"text": {"form": "stream", "vocabulary": 20, "length": 16}}
 TOKENS = {"text": {"form": "tokens", "vocabulary": 20, "length": 16}}
@@ -68,6 +70,21 @@ def test_without_turning_and_blend_it_is_mamba_2() -> None:
     expected, last = ssd_step_by_step(given.x[:, :, :, 0], given.dt, A, given.B[:, :, :, 0], given.C[:, :, :, 0])
     close(y[:, :, :, 0], expected)
     close(state.sum, last.transpose(2, 3))
+
+
+@pytest.mark.parametrize("form", [trapezoid, trapezoid_step_by_step])
+def test_a_state_that_turns_knows_the_parity_of_bits(form: Any) -> None:
+    """One input at the beginning, no decay, half a turn at each 1: its sign tells whether the ones so far are odd."""
+    bits = torch.randint(2, (200,), generator=torch.Generator().manual_seed(0)).double()
+    bits[0] = 0
+    ones, zeros = (torch.full((1, 200, 1), number, dtype=torch.float64) for number in (1, 0))
+    dt = zeros.clone()
+    dt[0, 0] = 1
+    channel = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(1, 200, 1, 1, 2)
+    given = Inputs(ones[..., None, None], channel, channel, dt, zeros, ones, math.pi * bits[None, :, None, None])
+    close(form(given)[0].flatten(), (-1) ** bits.cumsum(0))
+    still = form(given._replace(angles=torch.zeros_like(given.angles)))[0]
+    close(still, torch.ones_like(still))
 
 
 def test_outputs_of_a_higher_rank_are_sums_of_single_ones() -> None:
@@ -225,13 +242,13 @@ def test_no_memory_lasts_for_ever() -> None:
 
 def test_turning_keeps_lengths_and_the_channels_left_over() -> None:
     x, angles = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
-    there = turned(x, angles.cos(), angles.sin())
+    there = rotate(x, angles.cos(), angles.sin())
     close(there.norm(dim=-1), x.norm(dim=-1))
     close(there[:, 4:], x[:, 4:])
-    close(turned(there, angles.cos(), -angles.sin()), x)
+    close(rotate(there, angles.cos(), -angles.sin()), x)
 
 
-@pytest.mark.parametrize("options", [{}, {"rank": 2, "groups": 2}, {"turning": 0.0}, {"decay": "softplus", "rank": 4}])
+@pytest.mark.parametrize("options", [{"rank": 2, "groups": 2}, {"turning": 0.0}, {"decay": "softplus", "rank": 4}])
 def test_written_one_by_one_it_is_read_as_a_whole(options: dict[str, Any]) -> None:
     model, tokens = small(**options), torch.randint(20, (3, 9))
     cache = Cache()
@@ -313,6 +330,15 @@ def test_start_is_the_published_one() -> None:
     assert float(model.embed.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
+def test_what_starts_at_one_is_not_decayed() -> None:
+    model = mamba3.build(STREAM, 20, depth=1, rank=2)
+    decays = {id(p): group["weight_decay"] for group in adamw(model, 1e-3, 0.1).param_groups for p in group["params"]}
+    kept = [name for name, p in model.named_parameters() if p.dim() > 1 and not decays[id(p)]]
+    mixer = "blocks.0.mixer."
+    ranks = [f"{mixer}ranks.{name}" for name in ("of_input", "of_gate", "of_output")]
+    assert kept == [f"{mixer}B_bias", f"{mixer}C_bias", *ranks]
+
+
 def test_state_never_grows_by_itself() -> None:
     for decay in ("softplus", "heavy_tail"):
         mixer = mamba3.build(STREAM, 20, decay=decay).blocks[0].mixer
@@ -325,8 +351,9 @@ def test_state_never_grows_by_itself() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"head_width": 48}, "Type model.head_width=16"),
-        ({"groups": 3}, "Type model.groups=1"),
+        ({"head_width": 48}, "Type model.head_width=32"),
+        ({"groups": 3}, "Type model.groups=2"),
+        ({"norm_eps": -1.0}, "model.norm_eps=-1.0"),
         ({"turning": 1.5}, "a share from 0 to 1"),
         ({"decay": "heavytail"}, "heavy_tail"),
         ({"size": "440"}, "440m"),

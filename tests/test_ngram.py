@@ -238,15 +238,13 @@ def test_an_order_longer_than_every_text_is_the_longest_there_is() -> None:
     assert fit(examples, range(20), order=50).settings == {"order": 4}
 
 
-def test_a_text_without_tokens_and_wrong_orders_are_refused() -> None:
+def test_a_text_without_tokens_is_refused() -> None:
     empty = examples_of([[]] * 4, vocabulary=9, continues=True)
     with pytest.raises(UserError, match="not one token in 3 training rows"):
         fit(empty, range(3), [3])
     some = examples_of([[3, 4]] * 4, vocabulary=9, continues=True)
     with pytest.raises(UserError, match="no token in the validation rows"):
         fit(some, range(3))
-    with pytest.raises(UserError, match="at least 1"):
-        fit(some, range(3), [3], order=0)
 
 
 def test_a_damaged_file_is_named(tmp_path: Any) -> None:

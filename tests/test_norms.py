@@ -44,32 +44,7 @@ def test_rms_norm_of_16_bits_is_computed_in_32() -> None:
     torch.testing.assert_close(norm(x).double(), wanted, rtol=2**-8, atol=0)
 
 
-def test_layer_norm() -> None:
-    norm, x = randomised(nn.LayerNorm(6, eps=1e-3)), normal(4, 5, 6)
-    assert_is(norm(x), standardised(x, (-1,), 1e-3) * norm.weight.double() + norm.bias.double())
-
-
 def test_channel_norm() -> None:
     norm, x = randomised(ChannelNorm(6, eps=1e-3)), normal(2, 6, 3, 4)
     weight, bias = (p.double()[:, None, None] for p in (norm.weight, norm.bias))
     assert_is(norm(x), standardised(x, (1,), 1e-3) * weight + bias)
-
-
-def test_group_norm() -> None:
-    norm, x = randomised(nn.GroupNorm(2, 6, eps=1e-3)), normal(2, 6, 3, 4)
-    grouped = standardised(x.reshape(2, 2, 3, 3, 4), (2, 3, 4), 1e-3).reshape(x.shape)
-    weight, bias = (p.double()[:, None, None] for p in (norm.weight, norm.bias))
-    assert_is(norm(x), grouped * weight + bias)
-
-
-def test_batch_norm_in_training_and_after() -> None:
-    norm, x = randomised(nn.BatchNorm2d(6, eps=1e-3, momentum=0.25)), normal(5, 6, 3, 4)
-    weight, bias = (p.double()[:, None, None] for p in (norm.weight, norm.bias))
-    assert_is(norm.train()(x), standardised(x, (0, 2, 3), 1e-3) * weight + bias)
-    # The running variance is of a sample (n - 1), the one divided by in training of the batch itself (n).
-    x64, n = x.double(), x.numel() / 6
-    mean = x64.mean(dim=(0, 2, 3))
-    sample = ((x64 - mean[:, None, None]) ** 2).sum(dim=(0, 2, 3)) / (n - 1)
-    running_mean, running_variance = 0.25 * mean, 0.75 + 0.25 * sample
-    centred = (x64 - running_mean[:, None, None]) / torch.sqrt(running_variance + 1e-3)[:, None, None]
-    assert_is(norm.eval()(x), centred * weight + bias)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fathom.loop import train
 from fathom.models.parts.moe import MixtureOfExperts
-from fathom.objectives import classify, contrastive, distill, next_token, regress
+from fathom.objectives import classify, contrastive, distill, masked_token, next_token, regress
 from fathom.objectives.parts import heads
 
 THREE = {"classes": ["a", "b", "c"]}
@@ -254,6 +254,45 @@ def largest_load(balance: float) -> float:
     with torch.no_grad():
         chosen = model.mixture.router(x).argmax(dim=1)
     return float(torch.bincount(chosen, minlength=4).max()) / 64
+
+
+def test_hidden_tokens_are_fifteen_in_a_hundred_and_of_these_eighty_hold_the_mask() -> None:
+    torch.manual_seed(0)
+    objective = masked_token.build({"vocabulary": 1000, "mask": 2})
+    tokens = torch.randint(3, 1000, (500, 40))
+    tokens[::2, 20:] = 0
+    seen, chosen = objective.hide(tokens)
+    assert chosen.sum(dim=1).tolist() == [3, 6] * 250 and not chosen[tokens == 0].any()
+    assert objective.count((tokens, tokens)) == float(chosen.sum())
+    assert torch.equal(seen[~chosen], tokens[~chosen])
+    masked, kept = (seen[chosen] == 2).float().mean(), (seen == tokens)[chosen].float().mean()
+    assert abs(float(masked) - 0.8) < 0.03 and abs(float(kept) - 0.1) < 0.03
+    assert seen[chosen & (seen != 2)].min() > 2, "a random token is one of the vocabulary's"
+    places = chosen[1::2].float().mean(dim=0)
+    assert places.min() > 0.07 and places.max() < 0.24, "every position is hidden as often"
+
+
+def test_only_hidden_tokens_cost() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(3, 20, (4, 10))
+    tokens[0] = 0  # nothing to hide
+    model = Table(20)
+    (loss,) = masked_token.build({"vocabulary": 20, "mask": 2}, share=0.5).losses(model, (tokens, tokens))
+    assert loss.count == 15
+    assert (model.seen != tokens).sum() <= 15 and not model.seen[0].any()
+    torch.testing.assert_close(loss.total, torch.tensor(15 * math.log(20)), rtol=1e-5, atol=1e-5)
+
+
+class Table(nn.Module):
+    """All tokens alike; it remembers what it saw."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.seen = tokens
+        return self.logits.expand(*tokens.shape, -1)
 
 
 def test_a_mixture_is_balanced_by_any_objective() -> None:

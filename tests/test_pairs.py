@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from PIL import Image, ImageDraw
 from sklearn.cross_decomposition import CCA
@@ -21,6 +22,7 @@ from fathom.batches import Tensors
 from fathom.cli import main
 from fathom.data import Examples, Ragged, Task
 from fathom.errors import UserError
+from fathom.evaluate import evaluate
 from fathom.measures import mean_reciprocal_rank, recall_at_1, recall_at_5
 from fathom.network import build
 from fathom.objectives.contrastive import Contrastive
@@ -226,8 +228,6 @@ def test_the_same_pixels_are_the_same_picture() -> None:
 
 
 def test_without_a_penalty_the_correlations_are_those_of_scikit_learn() -> None:
-    import scipy.sparse as sp
-
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 5))
     y = np.column_stack(
@@ -263,7 +263,8 @@ def examples_of(captions: list[str], *, shades: list[int] | None = None) -> Exam
 
 def clip(examples: Examples) -> tuple[Any, dict[str, Any]]:
     torch.manual_seed(0)
-    usual = styles.pair(examples.about, len(examples), Task("pair", "caption")).sizes[-1].options
+    style = styles.pair(examples.about, len(examples), Task("pair", "caption"))
+    usual = style.options | style.sizes[-1].options
     model = build("clip", examples.about, 16, usual | {"width": 32, "text_width": 32})
     return model, {"about": examples.about, "objective": "contrastive", "spec": {"width": 16}}
 
@@ -273,7 +274,7 @@ CAPTIONS = ["a cat", "a black dog", "a dog and two cats", "a house", "a black ho
 
 def test_batches_are_of_one_size_and_follow_from_seed_and_epoch() -> None:
     examples = examples_of([f"picture {i}" for i in range(23)])
-    made = pairs.PairBatches(Tensors(examples, CPU), pairs.ids_of(examples), np.arange(3, 23), 8, seed=5)
+    made = pairs.batches_of(Tensors(examples, CPU), pairs.ids_of(examples), np.arange(3, 23), 8, seed=5)
     batches = list(made.epoch(2))
     assert made.per_epoch == len(batches) == 2
     assert all(batch.targets.shape == (8, 2) for batch in batches)
@@ -287,7 +288,7 @@ def test_batches_are_of_one_size_and_follow_from_seed_and_epoch() -> None:
 
 def test_a_batch_is_not_sorted_by_the_length_of_captions() -> None:
     examples = examples_of(["word " * (1 + i % 8) + str(i) for i in range(64)])
-    made = pairs.PairBatches(Tensors(examples, CPU), pairs.ids_of(examples), np.arange(64), 16, seed=0)
+    made = pairs.batches_of(Tensors(examples, CPU), pairs.ids_of(examples), np.arange(64), 16, seed=0)
     for batch in made.epoch(0):
         assert isinstance(batch.inputs, dict)
         assert len(set((batch.inputs["caption"] != 0).sum(dim=1).tolist())) > 4
@@ -365,6 +366,14 @@ def test_captions_of_one_picture_stay_on_one_side_and_are_resampled_together(run
     part = dict(zip(split["row"], split["part"], strict=True))
     assert len(part) == 600
     assert all(part[row] == part[row + 1] for row in range(0, 600, 2))
+    kept = run.folder.read_table("predictions.parquet")
+    found = np.column_stack([kept["clip:rank of its caption"], kept["clip:rank of its picture"]])
+    pictures = kept["row"] // 2
+    together, apart = (
+        evaluate(found, kept["truth"], Task("pair", "caption"), units=units)["recall_at_1"]["interval"]
+        for units in (pictures, None)
+    )
+    assert run.metrics["test"]["clip"]["interval"] == together != apart
 
 
 def test_ranks_of_the_test_rows_are_kept(run: fathom.api.Run) -> None:
@@ -418,6 +427,12 @@ def test_new_pairs_are_evaluated_among_themselves(run: fathom.api.Run, tmp_path:
 def test_what_compares_nothing_cannot_name_a_picture(run: fathom.api.Run, table: Path) -> None:
     with pytest.raises(UserError, match="orders by lot"):
         run.predict(table.parent / "pictures" / "7.png", candidate="constant")
+
+
+def test_a_run_in_which_nothing_compares_says_so(tmp_path: Path) -> None:
+    alone = fit(write_beside(tmp_path / "set", 60), tmp_path / "run", model="none", baselines={"constant": {}})
+    with pytest.raises(UserError, match="orders by lot and compares nothing. The run has no other model"):
+        alone.match(tmp_path / "set", ["a red bar"])
 
 
 def test_the_command_prints_a_line_for_each_picture(

@@ -110,6 +110,8 @@ def test_kind_can_be_overridden_and_is_checked() -> None:
         prepared(columns, treat_as={"x": "categroy"})
     with pytest.raises(UserError, match="There is no column 'z'"):
         prepared(columns, drop=["z"])
+    with pytest.raises(UserError, match="All 2 columns are dropped"):
+        prepared(columns, drop=["x", "y"])
 
 
 def test_too_little_left_is_refused() -> None:
@@ -126,10 +128,13 @@ def test_a_path_may_name_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_official_test_labels_with_a_full_stop(tmp_path: Path) -> None:
     rows = [f"{i % 9},{'<=5' if i % 3 else '>5'}" for i in range(60)]
     (tmp_path / "t-train.csv").write_text("a,y\n" + "\n".join(rows) + "\n")
-    (tmp_path / "t-test.csv").write_text("a,y\n" + "\n".join(f"{row}." for row in rows[:30]) + "\n")
+    for part in ("test", "valid"):
+        (tmp_path / f"t-{part}.csv").write_text("a,y\n" + "\n".join(f"{row}." for row in rows[:30]) + "\n")
     table = read(Recipe(), str(tmp_path / "t-train.csv"))
     assert table.parts is not None
-    assert (table.parts == "test").sum() == 30
-    found = prepare(table, Recipe(target="y"), lambda label, text: None)
+    assert [(table.parts == part).sum() for part in ("validate", "test")] == [30, 30]
+    said: list[str] = []
+    found = prepare(table, Recipe(target="y"), lambda label, text: said.append(text))
     assert found.task.classes == ("<=5", ">5")
-    assert len(found.targets) == 90
+    assert len(found.targets) == 120
+    assert "60 labels spelt differently were read as those of training: '<=5.' as '<=5', '>5.' as '>5'" in said

@@ -37,6 +37,14 @@ def test_saved_recipe_reads_back_the_same(tmp_path: Path) -> None:
         ({"train": {"label_smoothing": 1.5}}, "train.label_smoothing is 1.5"),
         ({"train": {"huber": -1.0}}, "train.huber is -1.0; expected 0 or more."),
         ({"version": 99}, "The recipe has version 99"),
+        ({"drop": [1]}, "'drop[0]' is 1; expected str."),
+        ({"treat_as": {1: "number"}}, "'treat_as.1' is 1; expected str."),
+        ({"train": {"augment": {"shift": "a"}}}, "'train.augment.shift' is 'a'; expected float."),
+        ({"train": {"augment": {"shift": -1}}}, "train.augment.shift is -1; expected 0 or more."),
+        ({"threads": -1}, "threads is -1; expected 1 or more."),
+        ({"explain_rows": -1}, "explain_rows is -1; expected 0 or more."),
+        ({"seed": -1}, "seed is -1; expected 0 or more."),
+        ({"baselines": ["linear"]}, "'baselines' is ['linear']; expected dict or nothing."),
     ],
 )
 def test_wrong_recipes_are_refused_by_name(values: dict, says: str) -> None:

@@ -133,16 +133,6 @@ def test_equations_by_hand(kind: str) -> None:
 
 
 @pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
-def test_a_kept_state_is_the_whole_pass(module: ModuleType) -> None:
-    torch.manual_seed(0)
-    net = module.build({"t": STREAM}, 4, depth=2, width=6).eval()
-    tokens, cache = torch.randint(12, (3, 7)), Cache()
-    pieces = [net(piece, cache=cache) for piece in tokens.split([3, 1, 1, 2], dim=1)]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), net(tokens), atol=1e-6, rtol=0)
-    assert cache.length == 7
-
-
-@pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
 def test_a_running_text_is_not_read_ahead(module: ModuleType) -> None:
     torch.manual_seed(0)
     net = module.build({"t": STREAM}, 4, depth=2, width=6).eval()
@@ -168,6 +158,31 @@ def test_texts_of_different_lengths_go_on_together(module: ModuleType, side: str
         torch.testing.assert_close(start[row][inside[row]], alone[:length], atol=1e-6, rtol=0)
         torch.testing.assert_close(then[row], alone[length:], atol=1e-6, rtol=0)
     torch.testing.assert_close(net(tokens, inside)[inside], start[inside], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
+def test_a_piece_in_which_a_row_has_ended_leaves_its_state(module: ModuleType) -> None:
+    torch.manual_seed(0)
+    net = module.build({"t": STREAM}, 4, depth=2, width=6).eval()
+    tokens = torch.randint(12, (2, 9))
+    inside = torch.tensor([[True] * 9, [True] * 3 + [False] * 3 + [True] * 3])
+    for lengths in ([3, 3, 3], [1, 2, 3, 3]):
+        cache, parts = Cache(), zip(tokens.split(lengths, dim=1), inside.split(lengths, dim=1), strict=True)
+        found = torch.cat([net(part, mask, cache=cache) for part, mask in parts], dim=1)
+        torch.testing.assert_close(found[0], net(tokens[:1])[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(found[1][inside[1]], net(tokens[1:, inside[1]])[0], atol=1e-6, rtol=0)
+    late = Cache()
+    net(tokens[:, :3], torch.tensor([[True] * 3, [False] * 3]), cache=late)
+    torch.testing.assert_close(net(tokens[1:, :2]), net(tokens[:, :2], cache=late)[1:], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)
+def test_an_id_of_0_before_the_last_other_one_is_read(module: ModuleType) -> None:
+    """Only the end is padding where no mask says more."""
+    torch.manual_seed(0)
+    net = module.build({"t": TEXT}, 2, width=6).eval()
+    tokens = torch.tensor([[0, 5, 6, 0], [5, 0, 6, 0]])
+    torch.testing.assert_close(net(tokens), net(tokens[:, :3], torch.ones(2, 3, dtype=torch.bool)), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("module", KINDS.values(), ids=KINDS)

@@ -118,8 +118,10 @@ def test_what_does_not_fit_is_refused_with_what_to_type() -> None:
         build((28, 28, 1), depth=7)
     with pytest.raises(UserError, match="even number from 10"):
         build((128, 128, 3), depth=8)
-    with pytest.raises(UserError, match="too small"):
+    with pytest.raises(UserError, match=r"at least 4 x 4 pixels; found picture \(pixels, 3 x 28\)"):
         build((3, 28, 1))
+    with pytest.raises(UserError, match=r"16 channels after 32; expected at least as many"):
+        resnet.build(about(32, 32, 3), 2, size=20, channels="16,32,16,64")
     with pytest.raises(UserError, match="width=0"):
         build((28, 28, 1), width=0)
     with pytest.raises(UserError, match=r"numbers.*model="):
@@ -131,6 +133,7 @@ def test_it_claims_one_picture_and_nothing_else() -> None:
     assert resnet.claims(one) == "one picture"
     assert resnet.claims({**one, "other": one["picture"]}) is None
     assert resnet.claims({"numbers": {"form": "numbers"}}) is None
+    assert resnet.claims(about(3, 20, 1)) is None, "what it claims it must take"
 
 
 def test_fitted_nets_keep_the_names_and_order_that_run_folders_hold() -> None:

@@ -17,6 +17,7 @@ import pytest
 from fathom.errors import UserError
 from fathom.sources import arrays, frame, idx, npz
 from fathom.sources.parts.choose import open_any
+from fathom.task import find_target
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -150,6 +151,49 @@ def test_dicts_and_rows() -> None:
     assert arrays.open([{"a": 1}, {"a": 2, "b": "x"}]).columns["b"].tolist() == [None, "x"]
     with pytest.raises(UserError, match="different lengths: a 2, b 1"):
         arrays.open({"a": [1, 2], "b": [1]})
+
+
+def test_columns_called_x_or_data_are_columns_where_others_are_not_inputs_or_labels() -> None:
+    table = arrays.open({"x": [1, 2, 3], "weight": [4, 5, 6], "label": ["a", "b", "a"]})
+    assert list(table.columns) == ["x", "weight", "label"]
+    assert arrays.open({1: [1, 2], 2: [3, 4]}).columns["2"].tolist() == [3, 4]
+
+
+def test_a_number_of_a_column_counts_from_where_the_source_does(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 4)))
+    for table in (open_any(np.ones((3, 4))), open_any(tmp_path / "a.npz")):
+        assert [find_target(table, number)[0] for number in (0, 3, -1)] == ["x0", "x3", "x3"]
+        with pytest.raises(UserError, match="no column number 4, counted from 0"):
+            find_target(table, 4)
+    (tmp_path / "a.csv").write_text("a,b,c\n" + "1,2,3\n" * 20)
+    assert [find_target(open_any(tmp_path / "a.csv"), number)[0] for number in (1, "3")] == ["a", "c"]
+
+
+def test_pandas_columns_of_arrow_and_sparse_ones_are_opened() -> None:
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    day = datetime.date(2020, 1, 1)
+    data = pd.DataFrame(
+        {
+            "whole": pd.Series([1, 2, 3], dtype=pd.ArrowDtype(pa.int64())),
+            "gap": pd.Series([1, None, 3], dtype=pd.ArrowDtype(pa.int64())),
+            "real": pd.Series([1.5, None, 3], dtype=pd.ArrowDtype(pa.float32())),
+            "flag": pd.Series([True, False, None], dtype=pd.ArrowDtype(pa.bool_())),
+            "word": pd.Series(["a", None, "b"], dtype=pd.ArrowDtype(pa.string())),
+            "day": pd.Series([day, None, day], dtype=pd.ArrowDtype(pa.date32())),
+            "when": pd.Series([day, None, day], dtype=pd.ArrowDtype(pa.timestamp("us", "Europe/Berlin"))),
+            "thin": pd.arrays.SparseArray([0, 0, 2]),
+            "part": pd.arrays.SparseArray([np.nan, 0, 1.5]),
+        }
+    )
+    table = frame.open(data)
+    kinds = {name: values.dtype.kind for name, values in table.columns.items()}
+    assert "".join(kinds.values()) == "iffOOMMif"
+    assert table.columns["whole"].tolist() == [1, 2, 3]
+    assert table.columns["thin"].tolist() == [0, 0, 2]
+    assert np.isnan(table.columns["gap"][1]) and np.isnan(table.columns["part"][0])
+    assert table.columns["real"].dtype == np.float32
+    assert table.columns["day"][0] == np.datetime64("2020-01-01") and np.isnat(table.columns["day"][1])
+    assert "when: moments are taken in UTC" in table.notes
 
 
 def test_pandas_types_are_kept_right() -> None:

@@ -166,7 +166,7 @@ def test_header_can_be_told(tmp_path: Path) -> None:
 
 def test_what_was_found_out_opens_a_single_row_the_same_way(tmp_path: Path) -> None:
     table = delimited.open(write(tmp_path / "a.csv", "clerk;1,5\nboss;2,5\nclerk;3,5\n"))
-    assert table.options == {"header": False, "delimiter": ";"}
+    assert table.options == {"header": False, "delimiter": ";", "numbers": {"column_2": "decimal comma"}}
     row = delimited.open(write(tmp_path / "b.csv", "boss;4,5\n"), **table.options)
     assert [v.tolist() for v in row.columns.values()] == [["boss"], ["4.5"]]
 
@@ -207,6 +207,43 @@ def test_a_comma_between_commas_is_never_decimal(tmp_path: Path) -> None:
 def test_thousands_points_go_only_where_they_cannot_be_decimal(tmp_path: Path) -> None:
     assert decimals(tmp_path, ";", "1.234.567", "1.500") == ["1234567", "1500"]
     assert decimals(tmp_path, ";", "1.234", "1.500") == ["1.234", "1.500"]
+
+
+def test_a_point_before_three_digits_is_no_decimal_point_beside_decimal_commas(tmp_path: Path) -> None:
+    assert decimals(tmp_path, ";", "1,5", "1.234", "12.345.678") == ["1.5", "1234", "12345678"]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "first", "later", "expected"),
+    [
+        (";", ["3,141", "2,5", "10,75"], ["3,141", "abc", "1.234"], ["3.141", "abc", "1234"]),
+        (";", ["3,141", "2,5", "abc"], ["3,141", "2,5"], ["3,141", "2,5"]),
+        (";", ["950", "1.234", "1.234.567"], ["1.234", "7"], ["1234", "7"]),
+        (";", ["1.234", "1.5"], ["1.234.567", "1.500"], ["1.234.567", "1.500"]),
+        (",", ["1,500", "2"], ["1,234", "x", "1234"], ["1234", "x", "1234"]),
+        (";", ["3", "4"], ["3,5", "4"], ["3.5", "4"]),  # nothing told how these are written
+    ],
+)
+def test_further_data_is_read_as_the_first_was(
+    tmp_path: Path, delimiter: str, first: list[str], later: list[str], expected: list[str]
+) -> None:
+    def written(name: str, values: list[str]) -> Path:
+        lines = "".join(f'"{v}"{delimiter}w\n' for v in values)
+        return write(tmp_path / name, f"n{delimiter}x\n" + lines)
+
+    table = delimited.open(written("a.csv", first), delimiter=delimiter)
+    again = delimited.open(written("b.csv", later), **table.options)
+    assert again.columns["n"].tolist() == expected
+    assert join(table, again).columns["n"].tolist()[len(first) :] == expected
+
+
+def test_numbers_that_look_otherwise_than_they_are_read_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "n;x\n" + "1,5;w\n" * 5)
+    assert delimited.open(path, numbers={"n": "as written"}).columns["n"][0] == "1,5"
+    notes = delimited.open(path, numbers={"n": "as written"}).notes
+    assert "what looks like decimal comma is read as in the training data in n" in notes
+    with pytest.raises(UserError, match="Did you mean 'decimal comma'"):
+        delimited.open(path, numbers={"n": "decimal commas"})
 
 
 @pytest.mark.parametrize("odd", ["1,5,2", "a1,5", "1,5 kg"])
@@ -323,14 +360,6 @@ def test_a_folder_of_unrelated_tables_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "b.csv", PEOPLE)
     with pytest.raises(UserError, match=r"2 tables and none is called train: a\.csv, b\.csv"):
         open_any(tmp_path)
-
-
-def test_test_classes_with_a_full_stop_are_those_of_train(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", "39, <=50K\n50, >50K\n28, <=50K\n")
-    write(tmp_path / "test.csv", "25, <=50K.\n26, >50K.\n")
-    table = delimited.open(tmp_path / "train.csv")
-    assert set(table.columns["column_2"]) == {"<=50K", ">50K"}
-    assert any("written like those of train" in n for n in table.notes)
 
 
 def test_join_takes_columns_by_name_and_marks_the_test_rows(tmp_path: Path) -> None:

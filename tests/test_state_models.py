@@ -17,6 +17,7 @@ from fathom.errors import UserError
 from fathom.models.parts.cache import Cache
 from fathom.models.parts.moe import MixtureOfExperts
 from fathom.network import build
+from tests.parity.common import randomise
 
 STREAM = {"text": {"form": "stream", "vocabulary": 50, "length": 40}}
 TOKENS = {"text": {"form": "tokens", "vocabulary": 50, "length": 40}}
@@ -159,6 +160,24 @@ def test_jamba_has_each_kind_of_layer_where_its_paper_has_it() -> None:
     assert [i for i, block in enumerate(blocks) if hasattr(block.perceptron, "router")] == list(range(1, 16, 2))
 
 
+def test_a_single_layer_of_jamba_knows_the_order() -> None:
+    """Attention alone, without positions, would not."""
+    model, tokens = randomise(build("jamba", TOKENS, 3, {"depth": 1})), ids(1, 9)
+    other = tokens.clone()
+    other[0, [2, 3]] = tokens[0, [3, 2]]
+    with torch.no_grad():
+        assert not torch.allclose(model(tokens), model(other), rtol=1e-3, atol=1e-3)
+
+
+def test_jamba_asks_its_routers_once() -> None:
+    model, calls = made("jamba"), []
+    for part in model.modules():
+        if isinstance(part, MixtureOfExperts):
+            part.router.register_forward_hook(lambda *_: calls.append(1))
+    model(ids(2, 5))
+    assert len(calls) == sum(isinstance(part, MixtureOfExperts) for part in model.modules()) > 0
+
+
 def test_jamba_weighs_experts_by_their_undivided_shares() -> None:
     model = made("jamba")
     block = next(block for block in model.blocks if isinstance(block.perceptron, MixtureOfExperts))
@@ -184,6 +203,9 @@ def test_jamba_offers_the_loss_for_even_loads() -> None:
     [
         ("mamba", {"size": "130M"}, "130m"),
         ("mamba", {"depth": 0}, "model.depth=0"),
+        ("mamba", {"norm_eps": -1.0}, "model.norm_eps=-1.0"),
+        ("mamba2", {"norm_eps": -1.0}, "model.norm_eps=-1.0"),
+        ("jamba", {"norm_eps": -1.0}, "model.norm_eps=-1.0"),
         ("mamba", {"state": 0}, "model.state=0"),
         ("mamba", {"step_rank": 0}, "model.step_rank=0"),
         ("mamba", {"head": False}, "model.head=false answers with 64"),
@@ -191,7 +213,7 @@ def test_jamba_offers_the_loss_for_even_loads() -> None:
         ("mamba2", {"groups": 3}, "model.groups=2"),
         ("mamba2", {"kernel": 0}, "model.kernel=0"),
         ("jamba", {"width": 64, "heads": 3}, "model.heads=3"),
-        ("jamba", {"width": 64, "heads": 4, "key_heads": 3}, "model.key_heads=3"),
+        ("jamba", {"width": 64, "heads": 4, "key_heads": 3}, "Type model.key_heads=2."),
         ("jamba", {"attention_offset": 2}, "model.attention_offset=2"),
         ("jamba", {"expert_period": 0}, "model.expert_period=0"),
         ("jamba", {"experts_used": 9}, "model.experts_used=9"),

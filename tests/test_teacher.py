@@ -132,6 +132,16 @@ def test_a_file_that_was_moved_is_known_again(data: Path, teacher: fathom.Run, t
         student(moved, teacher, tmp_path / "leaky", seed=1)
 
 
+def test_the_same_rows_are_known_whatever_the_data_is_called(data: Path, teacher: fathom.Run, tmp_path: Path) -> None:
+    shutil.copytree(teacher.path, tmp_path / "renamed")
+    folder = RunFolder.open(tmp_path / "renamed")
+    folder.write_json("spec.json", folder.read_json("spec.json") | {"name": "folks"})
+    renamed = fathom.load(tmp_path / "renamed")
+    with pytest.raises(fathom.UserError, match="trained or chosen by"):
+        student(data, renamed, tmp_path / "leaky", seed=1)
+    assert "other data" not in _log(student(data, renamed, tmp_path / "student"))
+
+
 def test_other_data_can_be_taught_and_it_is_said_that_nobody_can_check(
     data: Path, teacher: fathom.Run, tmp_path: Path
 ) -> None:

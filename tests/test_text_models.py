@@ -156,12 +156,21 @@ def test_fused_has_members_only_where_there_is_a_table() -> None:
     assert with_numbers({"numbers": torch.zeros(2, 1), "a": texts["a"]}).shape == (2, 5, 3)
 
 
+def test_fused_tells_texts_from_a_table_by_their_form() -> None:
+    """Names are the columns' own: nobody is kept from calling a text "numbers"."""
+    model = fused.build({"numbers": TEXT, "categories": CATEGORIES}, 3, members=5)
+    given = {"numbers": torch.full((2, 3), 5), "categories": torch.ones(2, 1, dtype=torch.long)}
+    assert model(given).shape == (2, 5, 3)
+    assert fused.build({"numbers": TEXT, "b": TEXT}, 3)({"numbers": given["numbers"], "b": given["numbers"]}).dim() == 2
+
+
 def test_fused_says_what_it_is_made_for() -> None:
-    pixels = {"form": "pixels"}
+    pixels = {"form": "pixels", "height": 8, "width": 8}
     assert fused.claims({"numbers": NUMBERS, "a": TEXT, "b": TEXT, "p": pixels}) == "numbers, 2 texts and 1 picture"
     assert fused.claims({"a": TEXT, "b": TEXT}) == "2 texts"
     assert fused.claims({"numbers": NUMBERS, "categories": CATEGORIES}) is None
     assert fused.claims({"a": TEXT}) is None
+    assert fused.claims({"a": TEXT, "p": pixels | {"height": 3}}) is None, "what it claims it must take"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from fathom.objectives.classify import Classify
 from fathom.optimizers.average import AveragedWeights
 from fathom.optimizers.schedule import SHAPES, Pace
 from fathom.recipe import TrainRecipe
+from fathom.run import RunFolder
+from fathom.store import load_checkpoint, save_checkpoint
 from fathom.training import Checkpoint, Epoch, Trainer
 
 CPU = torch.device("cpu")
@@ -73,6 +78,42 @@ def test_best_weights_come_back_not_the_last() -> None:
         lowest = min(lowest, epoch.validate_loss)
 
 
+def test_a_first_epoch_without_a_loss_is_not_the_best_for_ever() -> None:
+    made = trainer(recipe(epochs=3))
+    said = iter([(math.nan, 0.0), (0.7, 0.5), (0.9, 0.5)])
+    made.validate = lambda model: next(said)
+    made.run()
+    assert (made.progress.best_epoch, made.progress.best_loss) == (2, 0.7)
+
+
+def test_a_checkpoint_cut_short_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, made = RunFolder.create(tmp_path / "run"), trainer(recipe(epochs=3))
+    kept = []
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    def keep(trainer: Trainer) -> None:
+        kept.append(trainer.checkpoint())
+        if len(kept) == 3:  # after the tensors, before the position
+            monkeypatch.setattr(RunFolder, "write_json", die)
+        save_checkpoint(folder, 0, kept[-1])
+
+    made.keep = keep
+    with pytest.raises(Killed):
+        made.run()
+    monkeypatch.undo()
+    found = load_checkpoint(folder, 0)
+    assert found is not None
+    assert found.progress.step == kept[1].progress.step
+    assert all(torch.equal(value, kept[1].weights[name]) for name, value in found.weights.items())
+    save_checkpoint(folder, 0, kept[2])
+    assert len(list((folder.path / "last").glob("*.safetensors"))) == 1
+
+
 def test_patience_ends_a_training_that_no_longer_improves() -> None:
     made = trainer(recipe(epochs=500, patience=3, learning_rate=0.3, schedule="constant", average=0.0))
     progress = made.run()
@@ -107,7 +148,9 @@ def test_a_plan_that_was_too_short_is_lengthened_up_to_the_most_epochs() -> None
     assert equal(weights(made.model), weights(again.model))
 
 
-def test_rates_come_down_even_when_the_clock_shortens_the_plan() -> None:
+def test_rates_come_down_even_when_the_clock_shortens_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = itertools.count()  # a clock by which each step takes a millisecond, however busy the machine is
+    monkeypatch.setattr("fathom.training.time", types.SimpleNamespace(monotonic=lambda: 1e-3 * next(readings)))
     rates: list[float] = []
     made = trainer(recipe(epochs=100_000, schedule="one_cycle"), seconds=0.6)
     made.on_epoch = lambda epoch: rates.append(epoch.learning_rate)

@@ -125,6 +125,17 @@ def test_each_target_begins_and_ends_with_the_same_sign() -> None:
         assert END not in tokens.values[a + 1 : b - 1]
 
 
+def test_a_target_that_was_cut_is_not_shown_as_ended() -> None:
+    examples, references, spec = pairs_of(["a cat", "a dog"], ["ein Kater.", "ein Hund " * 40])
+    tokens = with_target(examples, references, spec | {"length": 20}).inputs["de"]
+    assert isinstance(tokens, Ragged)
+    short, cut = (tokens.values[a:b].tolist() for a, b in itertools.pairwise(tokens.starts))
+    assert short[-1] == END and len(short) < 20
+    assert END not in cut[1:] and len(cut) == 20
+    (batch,) = Pairs(examples, references, spec | {"length": 20}, np.arange(2), 2, seed=0, device=CPU).epoch(0)
+    assert sorted((batch.targets == END).sum(dim=1).tolist()) == [0, 1]
+
+
 def test_one_tokenizer_is_learned_from_the_training_rows_of_both(run: fathom.api.Run) -> None:
     spec = run.model.spec
     assert spec["fields"]["en"]["tokenizer"] == spec["target"]["tokenizer"]
@@ -153,7 +164,7 @@ def probability(table: Tensor, tokens: list[int]) -> float:
     return sum(float(chances[a, b]) for a, b in itertools.pairwise(path))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_as_many_beams_as_texts_find_the_best_of_all(seed: int) -> None:
     torch.manual_seed(seed)
     table = 2 * torch.randn(5, 5)
@@ -169,6 +180,44 @@ def test_as_many_beams_as_texts_find_the_best_of_all(seed: int) -> None:
         beams=100,
     )
     assert found == [best] * 3
+
+
+class Markovs(nn.Module):
+    """As Markov, with a table for each source."""
+
+    def __init__(self, tables: Tensor) -> None:
+        super().__init__()
+        self.tables = tables
+
+    def forward(self, inputs: dict[str, Tensor], cache: Cache | None = None) -> Tensor:
+        return self.tables[inputs["en"][:, 0, None], inputs["de"]]
+
+
+def test_a_row_is_written_as_if_it_were_alone_and_no_longer_than_it_may_be() -> None:
+    torch.manual_seed(0)
+    model = Markovs(2 * torch.randn(30, 8, 8))
+    model.tables[3, :, STOP] = -50  # this one never ends by itself
+    source, limits = torch.arange(30)[:, None], [1 + row % 9 for row in range(30)]
+    options = {"first": FIRST, "stop": STOP, "beams": 4}
+    together = beam_search(model, {"en": source}, "de", new_tokens=limits, **options)
+    alone = [
+        beam_search(model, {"en": source[row : row + 1]}, "de", new_tokens=limits[row], **options)[0]
+        for row in range(30)
+    ]
+    assert together == alone
+    assert all(len(tokens) <= limit for tokens, limit in zip(together, limits, strict=True))
+    assert len(together[3]) == limits[3] == 4
+
+
+def test_a_longer_text_may_overtake_one_that_has_ended() -> None:
+    table = torch.full((6, 6), float("-inf"))
+    table[0] = 0.0
+    table[FIRST, STOP], table[FIRST, 2] = 0.0, -0.9  # to end at once is likelier than to begin with 2,
+    table[2, 3] = table[3, 4] = table[4, 5] = table[5, STOP] = 0.0  # but what begins so goes on surely
+    source = {"en": torch.zeros(1, 1, dtype=torch.long)}
+    found = beam_search(Markov(table), source, "de", first=FIRST, stop=STOP, new_tokens=8, beams=3)
+    assert probability(table, []) / 1 < probability(table, [2, 3, 4, 5]) / 5
+    assert found == [[2, 3, 4, 5]]
 
 
 def test_one_beam_takes_the_most_probable_token_each_time() -> None:
@@ -282,3 +331,18 @@ def test_columns_of_a_table_are_translated_too(tmp_path: Path) -> None:
     assert found.metrics["task"] == "translate"
     with pytest.raises(UserError, match="no column 'germ'"):
         fathom.fit(tmp_path / "t.csv", target="germ", task="translate", out=tmp_path / "x", quiet=True)
+
+
+def test_pairs_with_an_empty_side_are_left_out_once_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    english, german = sentences(60, 3)
+    english[2] = english[5] = german[5] = german[7] = ""
+    lines = [f"{i},{e},{g}\n" for i, (e, g) in enumerate(zip(english, german, strict=True))]
+    (tmp_path / "t.csv").write_text("id,en,de\n" + "".join(lines))
+    asked: dict[str, Any] = {"target": "de", "task": "translate", "drop": ["id"], "model__name": "none"}
+    run = fathom.fit(tmp_path / "t.csv", out=tmp_path / "run", **asked)
+    assert "3 left out, listed in left_out.csv; the first: " in capsys.readouterr().out
+    found = {row["where"].rpartition(":")[2]: row["why"] for row in run.folder.read_rows("left_out.csv")}
+    assert found == {"4": "no text in 'en'", "7": "no text in 'en' and 'de'", "9": "no text in 'de'"}
+    assert len(run.folder.read_rows("left_out.csv")) == 3

@@ -231,14 +231,7 @@ def test_few_rows_are_used_when_asked_and_as_many_as_there_is_time_for(part: Any
 
 @pytest.mark.parametrize("part", [translation_memory, word_by_word], ids=lambda part: part.__name__)
 def test_what_cannot_be_learned_from_is_refused(part: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be above 0"):
-        fit(part, *sentences(9), rows=0)
     with pytest.raises(UserError, match="nothing to"):
         fit(part, objects([" "] * 9), objects(["ja"] * 9))
     with pytest.raises(UserError, match="cannot be read"):
         part.load(tmp_path)
-
-
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(UserError, match="0 or more"):
-        fit(word_by_word, *sentences(9), weight=-1.0)

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "fit", "from_pretrained", "generate", "load", "resume", "save_pretrained"]
+__all__ = ["Run", "UserError", "fit", "from_pretrained", "generate", "load", "resume", "save_pretrained", "watch"]
 
 if TYPE_CHECKING:
     from fathom.api import Run, fit, load, resume
+    from fathom.doctor.watch import watch
     from fathom.errors import UserError
     from fathom.generation import generate
     from fathom.pretrained import from_pretrained, save_pretrained
@@ -29,6 +30,7 @@ _HOMES = {
     "from_pretrained": "pretrained",
     "save_pretrained": "pretrained",
     "generate": "generation",
+    "watch": "doctor.watch",
 }
 
 

@@ -5,6 +5,7 @@ The workflows (fit, predict, explain, report) meet only here and in the run fold
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,6 +187,7 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
     As many rows are used as the seconds allow, by what a prediction cost; their number goes into the recipe.
     """
     from fathom.explain.permutation import importance
+    from fathom.referee import jsonable
     from fathom.rooms import find
 
     metrics, recipe, specs = run.metrics, run.recipe, run.model.spec["fields"]
@@ -212,7 +214,7 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
         columns=list(specs),
         encode=lambda column, texts: find("fields", "text").encode(texts, specs[column])["tokens"],
     )
-    run.folder.write_json("metrics.json", metrics | {"importance": found})
+    run.folder.write_json("metrics.json", jsonable(metrics | {"importance": found}))
 
 
 def next_steps(run: Run, console: Console) -> None:
@@ -233,10 +235,13 @@ def load(path: str | Path) -> Run:
 
 
 def resume(path: str | Path, *, console: Console | None = None) -> Run:
-    """Continue a run that was stopped, from its last checkpoint. A finished run is opened as it is."""
+    """Continue a run that was stopped, from its last checkpoint. A finished one gets its report if that is missing."""
     folder = RunFolder.open(path)
     if folder.is_finished:
-        return load(path)
+        run = load(path)
+        if not folder.has("report.html"):
+            run.report()
+        return run
     recipe = recipes.load(folder.inside("recipe.yaml"))
     if recipe.data is None:
         raise UserError(f"{path} was fitted on data in memory, which is gone. Fit again with the same data and seed.")
@@ -262,4 +267,4 @@ def _values_of(recipe: str | Path | Mapping[str, Any] | Recipe | None) -> dict[s
         return {}
     if isinstance(recipe, str | Path):
         recipe = recipes.load(recipe)
-    return recipes.to_mapping(recipe) if isinstance(recipe, Recipe) else dict(recipe)
+    return recipes.to_mapping(recipe) if isinstance(recipe, Recipe) else copy.deepcopy(dict(recipe))

@@ -72,7 +72,7 @@ class Batches:
     `augment(pixels, generator)` changes the pictures of a batch, then `mix` mixes its rows in pairs, both by chance
     that follows from the seed, the epoch and the batch's number. `targets` are one tensor of all rows, or several by
     name. A last batch of fewer than two rows is dropped, since batch normalisation cannot use it; with `drop_last` any
-    incomplete last batch is, unless it is the only one.
+    incomplete last batch is, unless it is the only one. `by_length` puts texts of like length into one batch.
     """
 
     def __init__(
@@ -86,11 +86,13 @@ class Batches:
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         mix: Mix | None = None,
         drop_last: bool = False,
+        by_length: bool = True,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("There are no rows to make batches from.")
         self.tensors, self.targets, self.rows = tensors, targets, rows
         self.size, self.seed, self.augment, self.mix = min(size, len(rows)), seed, augment, mix
+        self.by_length = by_length
         whole, rest = divmod(len(rows), self.size)
         keeps_rest = rest > 1 and not drop_last
         self.per_epoch = whole + keeps_rest
@@ -118,7 +120,7 @@ class Batches:
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         rows = random.permutation(self.rows)
-        lengths = self.tensors.lengths(rows)
+        lengths = self.tensors.lengths(rows) if self.by_length else None
         if lengths is None:
             return rows
         # Sorted within chunks, then the batches shuffled: little padding, and still random enough.

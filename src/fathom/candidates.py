@@ -6,7 +6,6 @@ can be judged by, and none is wasted.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from fathom.data import Examples, Task
+from fathom.errors import UserError
 from fathom.rooms import find
 from fathom.run import RunFolder
 
@@ -102,29 +102,42 @@ def fit_baseline(
     """Fit one baseline on every fold, or read the folds that are in the folder already; with its resolved settings."""
     part = find("baselines", name)
     begun = time.monotonic()
-    members, settings, why = [], [], ""
+    members, settings, whys = [], [], []
     for number, fold in enumerate(folds):
-        place = folder.inside(f"baseline/{name}/{number}")
-        if not (place / "done.json").exists():
+        at = f"baseline/{name}/{number}"
+        place = folder.inside(at)
+        if not folder.has(f"{at}/done.json"):
             left = None if seconds is None else max(0.0, seconds - (time.monotonic() - begun)) / (len(folds) - number)
             fitted = part.fit(
                 examples, targets, fold.train, fold.validate, task, seed=seed + number, seconds=left, **options[number]
             )
             place.mkdir(parents=True, exist_ok=True)
             fitted.save(place)
-            folder.write_json(
-                f"baseline/{name}/{number}/done.json", {"about": fitted.describe(), "settings": fitted.settings}
-            )
+            done = {"about": fitted.describe(), "settings": fitted.settings, "why": getattr(fitted, "why", "")}
+            folder.write_json(f"{at}/done.json", done)  # last: it says that the other files are whole
         # Read back rather than kept: what is judged is what will be used.
         members.append(part.load(place))
-        settings.append(json.loads((place / "done.json").read_text())["settings"])
+        done = _done(folder, at)
+        settings.append(done["settings"])
+        whys.append(done.get("why", ""))
+    why = "; ".join(dict.fromkeys(one for one in whys if one))
     return FittedBaseline(Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings, why)
+
+
+def _done(folder: RunFolder, at: str) -> dict[str, Any]:
+    """What was kept of the fit of one fold. Raises UserError where it is damaged."""
+    done = folder.read_json(f"{at}/done.json")
+    if not isinstance(done, dict) or not isinstance(done.get("settings"), dict):
+        raise UserError(f"{folder.inside(at)}/done.json is damaged: it holds no settings. Remove it to fit again.")
+    return done
 
 
 def load_baseline(folder: RunFolder, name: str) -> Candidate:
     """A baseline of a finished run."""
     part = find("baselines", name)
     places = sorted((p.parent for p in folder.inside(f"baseline/{name}").glob("*/done.json")), key=_number)
+    if not places:
+        raise UserError(f"{folder.inside(f'baseline/{name}')} holds no done.json: the run folder was changed.")
     members = [part.load(place) for place in places]
     return Candidate(name, members, members[0].describe())
 

@@ -116,7 +116,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument(
         "data", nargs="?", metavar="DATA", help="table, folder, archive, .npz, IDX files, or a sample's name"
     )
-    fit.add_argument("--target", metavar="COLUMN", help="what to predict: a column's name, or its number from 1")
+    fit.add_argument(
+        "--target", metavar="COLUMN", help="what to predict: a column's name, or its number from 1 (in arrays from 0)"
+    )
     fit.add_argument("--task", choices=TASKS, help="instead of the task guessed from the target")
     fit.add_argument("--test", metavar="DATA", help="a separate test set")
     fit.add_argument("--budget", metavar="TIME", help="for the whole command: 90, 90s, 5m, 1.5h")
@@ -197,7 +199,7 @@ def _fit(given: argparse.Namespace, started: float) -> int:
     from fathom import recipe as recipes
     from fathom.console import Console
 
-    if given.data is not None and "=" in given.data and not Path(given.data).exists():
+    if given.data is not None and "=" in given.data and not _exists(given.data):
         given.settings.insert(0, given.data)
         given.data = None
     values = recipes.to_mapping(recipes.load(given.recipe)) if given.recipe else {}
@@ -241,7 +243,7 @@ def _predict(given: argparse.Namespace, started: float) -> int:
 
 def _value(text: str) -> Any:
     """A row written as JSON becomes a dict; everything else is a path or a text."""
-    if text.lstrip().startswith(("{", "[")) and not Path(text).exists():
+    if text.lstrip().startswith(("{", "[")) and not _exists(text):
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
@@ -249,17 +251,25 @@ def _value(text: str) -> Any:
     return text
 
 
+def _exists(path: str) -> bool:
+    from fathom.sources.parts.files import is_file, is_folder
+
+    return is_file(Path(path)) or is_folder(Path(path))
+
+
 def _evaluate(given: argparse.Namespace, started: float) -> int:
     from fathom import api
+    from fathom.referee import jsonable
     from fathom.rooms import find
     from fathom.show import shown, shown_interval
 
     found = api.load(given.folder).evaluate(given.data, candidate=given.candidate)
     if given.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(jsonable(found), indent=1, allow_nan=False))
         return 0
     left_out = f", {found['left_out']:,} without a known target left out" if found["left_out"] else ""
-    print(f"{found['rows']:,} rows{left_out}")
+    groups = f", in groups by '{found['group']}'" if "group" in found else ""
+    print(f"{found['rows']:,} rows{groups}{left_out}")
     if "among" in found:
         print("each among {captions:,} captions and {pictures:,} pictures".format(**found["among"]))
     for name, value in found["measures"].items():

@@ -19,9 +19,13 @@ def compare(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 def _entry(folder: RunFolder) -> dict[str, Any]:
     entry: dict[str, Any] = {"run": folder.name, "path": str(folder.path), "finished": folder.is_finished}
-    if not folder.is_finished:
-        return entry
-    metrics = folder.read_json("metrics.json")
+    try:
+        RunFolder.open(folder.path)
+        if not folder.is_finished:
+            return entry
+        metrics = folder.read_json("metrics.json")
+    except UserError as error:  # of a newer Fathom, or damaged: no reason not to show the others
+        return entry | {"unreadable": str(error)}
     advised = metrics["advised"]
     scores = metrics["test"][advised]
     return entry | {
@@ -43,6 +47,9 @@ def table(entries: Sequence[dict[str, Any]], *, where: str | Path = "runs") -> s
         raise UserError(f"There are no runs in {where}. Make one with `fathom fit DATA`.")
     lines = [("run", "predicts", "advised", "metric", "test", "95 % interval", "rows", "seconds")]
     for entry in entries:
+        if "unreadable" in entry:
+            lines.append((entry["run"], "not readable", "", "", "", "", "", ""))
+            continue
         if not entry["finished"]:
             lines.append((entry["run"], "not finished", "", "", "", "", "", ""))
             continue
@@ -59,7 +66,8 @@ def table(entries: Sequence[dict[str, Any]], *, where: str | Path = "runs") -> s
                 f"{entry['seconds']:.0f}",
             )
         )
-    return _aligned(lines)
+    whys = [f"{entry['run']}: {entry['unreadable']}" for entry in entries if "unreadable" in entry]
+    return "\n".join([_aligned(lines), *whys])
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -18,19 +18,22 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes a CUDA device, then Apple's, then the CPU."""
+    """The device of that name; "auto" takes a CUDA device, else the CPU.
+
+    Apple's has no float64, in which answers are decoded: it is not offered. Raises ValueError.
+    """
     if name != "auto":
         try:
             device = torch.device(name)
         except RuntimeError:
-            raise ValueError(f"'{name}' is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from None
+            device = None
+        if device is None or device.type not in ("cpu", "cuda"):
+            raise ValueError(f"'{name}' is not a device that Fathom trains on. Use auto, cpu, cuda or cuda:1.")
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"Device '{name}' was asked for, but PyTorch sees no CUDA device here. Use device=cpu.")
         return device
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
     return torch.device("cpu")
 
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from fathom.data import printable
+
 LABEL_WIDTH = 11
 
 
@@ -34,6 +36,7 @@ class Console:
         self.stage("", text)
 
     def line(self, text: str) -> None:
+        text = printable(text)  # the name of a file may not be
         self.lines.append(text)
         if not self.quiet:
             self._clear_bar()

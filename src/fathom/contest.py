@@ -59,9 +59,9 @@ class Contest:
 
 
 def fit_baselines(contest: Contest) -> list[Candidate]:
-    """Every baseline that claims the data, or those that the recipe names."""
+    """Every baseline of the recipe on every fold."""
     recipe, console = contest.recipe, contest.console
-    chosen = _chosen_baselines(contest)
+    chosen = dict(recipe.baselines or {})
     candidates = []
     budget = contest.budget
     is_timed = budget.seconds is not None and not recipe.resolved
@@ -89,15 +89,23 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
     return candidates
 
 
-def _chosen_baselines(contest: Contest) -> dict[str, list[dict[str, Any]]]:
-    """Name → options for each fold."""
+def choose_baselines(contest: Contest) -> dict[str, list[dict[str, Any]]]:
+    """Name → options for each fold: every baseline that claims the data, or those that the recipe names.
+
+    Raises UserError for one that cannot read the data, and for options of another number of folds.
+    """
     about, task = contest.examples.about, contest.task
     num_folds = len(contest.divided.folds)
+    able = [name for name, part in rooms.every("baselines").items() if part.claims(about, task)]
     given = contest.recipe.baselines
-    if given is None:
-        given = {name: {} for name, part in rooms.every("baselines").items() if part.claims(about, task)}
     chosen = {}
-    for name, options in given.items():
+    for name, options in (dict.fromkeys(able) if given is None else given).items():
+        if name not in able:
+            forms = ", ".join(sorted({facts["form"] for facts in about.values()}))
+            raise UserError(
+                f"The baseline '{name}' is not made for this data (the task '{task.kind}', inputs: {forms}). "
+                f"Name others, or none to have all that are: {', '.join(able) or 'there are none'}."
+            )
         each = options if isinstance(options, list) else [options or {}] * num_folds
         if len(each) != num_folds:
             raise UserError(f"baselines.{name} has {len(each)} settings for {num_folds} folds.")

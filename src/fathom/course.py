@@ -144,7 +144,7 @@ def _pairs(contest: Contest, config: dict[str, Any], tensors: Tensors, number: i
     recipe, fold = contest.recipe, contest.divided.folds[number]
     size = recipe.train.batch_size
     assert size is not None
-    batches = pairs.PairBatches(
+    batches = pairs.batches_of(
         tensors,
         pairs.ids_of(contest.examples).to(device),
         fold.train,

@@ -34,6 +34,11 @@ class Guess(NamedTuple):
     why: str  # "41 distinct words in 48,842 rows"
 
 
+def printable(name: str) -> str:
+    """A file's name as it can be shown and written: bytes in it that are no text become \\udce9 and the like."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class File:
     """A file somewhere on disk, or a member of a .zip or .tar archive. Read only when somebody looks."""
@@ -53,7 +58,7 @@ class File:
         return member.read()
 
     def __str__(self) -> str:
-        return f"{self.archive}/{self.path}" if self.archive else self.path
+        return printable(f"{self.archive}/{self.path}" if self.archive else self.path)
 
 
 @lru_cache(maxsize=4)
@@ -83,12 +88,12 @@ class Places:
     def of_rows(cls, name: str, lines: np.ndarray | int) -> Places:
         """Rows of one file; `lines` are their line numbers, or how many rows there are (then row 1, 2, …)."""
         numbers = np.arange(1, lines + 1) if isinstance(lines, int) else np.asarray(lines)
-        return cls((name,), np.zeros(len(numbers), np.int32), numbers.astype(np.int64))
+        return cls((printable(name),), np.zeros(len(numbers), np.int32), numbers.astype(np.int64))
 
     @classmethod
     def of_files(cls, names: Iterable[str]) -> Places:
         """One row for each file."""
-        files = tuple(names)
+        files = tuple(map(printable, names))
         return cls(files, np.arange(len(files), dtype=np.int32), np.zeros(len(files), np.int64))
 
     @classmethod
@@ -122,6 +127,7 @@ class Table:
     left_out: tuple[LeftOut, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)  # with which further data opens the same way
     continues: bool = False  # the rows are pieces of one text, each going on where the one before ended
+    first: int = 1  # the number of the first column, where a target is given as a number
     task: TaskKind | None = None  # where the source itself knows it: pictures with their captions
 
     def __len__(self) -> int:

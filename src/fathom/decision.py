@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from fathom import intervals
 from fathom.evaluate import resampled_measure
@@ -75,6 +76,9 @@ def decide(
     Annals of Statistics 12). So chance breaks a tie wrongly in about 2.5 % by each way, at most 5 % together,
     however many candidates there are.
 
+    Few rows or groups vary less when resampled than they do: intervals are widened as Student's t is beside the normal
+    law (Ibragimov and Müller 2010, Journal of Business & Economic Statistics 28). One alone decides nothing.
+
     The rule looks for what nothing beats rather than stepping from winner to winner: a network that beats the linear
     model but not the trees must not be advised over the trees.
     """
@@ -86,11 +90,14 @@ def decide(
     gains = ways[0][1]
     looks: list[dict[str, Any]] = []
     best_beaten = -math.inf
+    num_units = intervals.num_units(len(targets), units)
     for i, present in enumerate(ordered):
         # What was beaten takes with it whatever is no better than it.
         if gains[i] <= best_beaten:
             continue
         found = _looks(i, ordered, targets, metric, ways, units)
+        if num_units < 2:
+            found = [_undecided(look, "row" if units is None else "group") for look in found]
         looks += found
         if not any(look["beats"] for look in found):
             return present, looks
@@ -126,8 +133,10 @@ def _looks(
     rivals = list(range(i + 1, len(ordered)))
     if not rivals:
         return []
+    num_units = intervals.num_units(len(targets), units)
     halves = [
-        _simultaneous(gains[rivals] - gains[i], samples[:, rivals] - samples[:, [i]]) for _, gains, samples in ways
+        _simultaneous(gains[rivals] - gains[i], samples[:, rivals] - samples[:, [i]], num_units)
+        for _, gains, samples in ways
     ]
     looks = []
     for place, j in enumerate(rivals):
@@ -149,16 +158,24 @@ def _looks(
     return looks
 
 
-def _simultaneous(gains: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def _undecided(look: dict[str, Any], what: str) -> dict[str, Any]:
+    """The same look where chance cannot be told from a gain: nothing beats, and it says why."""
+    why = f"there is one validation {what}, which cannot tell a gain from chance"
+    unknown = {"interval": [math.nan, math.nan]}
+    more = {"information": look["information"] | unknown} if "information" in look else {}
+    return look | unknown | more | {"beats": False, "by": "", "reason": why}
+
+
+def _simultaneous(gains: np.ndarray, samples: np.ndarray, num_units: int) -> np.ndarray:
     """Half widths [R] so that all R true gains lie above gain - half together, but for ERROR_OF_WAY of the time."""
     spread = samples.std(axis=0, ddof=1)
     moving = spread > 0
-    if not moving.any():
+    if not moving.any() or num_units < 2:
         return np.zeros(len(gains))
     largest = ((samples[:, moving] - gains[moving]) / spread[moving]).max(axis=1)
-    # Never below the normal quantile: a bootstrap of few rows has tails that are too light.
-    factor = max(float(np.quantile(largest, 1 - ERROR_OF_WAY)), intervals.NORMAL.inv_cdf(1 - ERROR_OF_WAY))
-    return factor * spread
+    # Never below Student's quantile: a bootstrap of few units has tails that are too light, and too small a spread.
+    student = float(stdtrit(num_units - 1, 1 - ERROR_OF_WAY)) * math.sqrt(num_units / (num_units - 1))
+    return max(float(np.quantile(largest, 1 - ERROR_OF_WAY)), student) * spread
 
 
 def tempered(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

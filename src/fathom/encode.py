@@ -1,4 +1,7 @@
-"""Columns of a table into encoded examples: every field is fitted on training rows only, then encodes all rows.
+"""Columns of a table into encoded examples: every field is fitted on rows that train, then encodes all rows.
+
+What a reader would get wrong: under cross-validation every row outside the test trains some member, and fields are
+fitted once, on all of these. Only what has a target to learn (`baselines/`, `models/`) is fitted anew for each fold.
 
 The specs are JSON values and are kept in the run folder; `encode` with a kept spec gives the same arrays again.
 """
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fathom.data import Examples, Ragged, Table
+from fathom.errors import UserError
 from fathom.rooms import find
 
 # Forms that stand side by side as columns of one array; the others keep their own column's name.
@@ -54,7 +58,7 @@ def encode(table: Table, specs: Specs) -> Examples:
 
 
 def about(specs: Specs) -> dict[str, dict[str, Any]]:
-    """What a model must know of each input, in the order of `encode`."""
+    """What a model must know of each input, in the order of `encode`. Raises UserError for a name that is taken."""
     stacked: dict[str, dict[str, Any]] = {}
     own: dict[str, dict[str, Any]] = {}
     for name, spec in specs.items():
@@ -65,4 +69,10 @@ def about(specs: Specs) -> dict[str, dict[str, Any]]:
                     whole.setdefault(key, []).extend(value)
             elif form != "words":
                 own[name] = {"form": form} | facts
+    for form in stacked:
+        if form in own:
+            raise UserError(
+                f"The column '{form}' holds {own[form]['form']}; beside other columns of {form} this name is taken. "
+                f"Give it another name, or leave it out: --drop {form}."
+            )
     return {form: stacked[form] for form in STACKED if form in stacked} | own

@@ -9,6 +9,7 @@ import numpy as np
 
 from fathom.data import Task
 from fathom.decision import Candidate
+from fathom.intervals import num_units
 from fathom.measures import log_loss
 
 STEPS = 25
@@ -23,16 +24,19 @@ def average(
     seed: int,
     validation_units: np.ndarray | None = None,
 ) -> Candidate | None:
-    """A weighted average of the candidates' predictions as one more candidate; None where one alone is best.
+    """A weighted average of the candidates' predictions as one more candidate; None where one alone is best, and where
+    there are too few rows or groups to tell.
 
     Weights by greedy selection with replacement on log loss or squared error (Caruana et al. 2004, ICML). Its
     validation predictions are honest: each fifth of the rows is averaged with weights found on the other four, so that
     it cannot win by weights fitted to the rows that judge it. The kept weights are found on all validation rows.
     Its cost is the sum of its members'.
     """
+    if len(validation_targets) < 2 * FOLDS or num_units(len(validation_targets), validation_units) < FOLDS:
+        return None
     stacked = np.stack([c.validation for c in candidates])
     weights = select(stacked, validation_targets, task)
-    if len(validation_targets) < 2 * FOLDS or np.sum(weights > 0) < 2:
+    if np.sum(weights > 0) < 2:
         return None
     units = np.arange(len(validation_targets)) if validation_units is None else validation_units
     labels = np.unique(units, return_inverse=True)[1]

@@ -85,7 +85,7 @@ def _whole_interval(
     module: ModuleType, predictions: np.ndarray, targets: np.ndarray, units: np.ndarray | None, seed: int
 ) -> tuple[float, float]:
     value = module.measure(predictions, targets)
-    if not math.isfinite(value):
+    if not math.isfinite(value) or intervals.num_units(len(targets), units) < 2:
         return math.nan, math.nan
     resampled = resampled_measure(module, [predictions], targets, units, seed)
     if resampled is not None:

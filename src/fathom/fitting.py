@@ -15,18 +15,18 @@ import numpy as np
 
 from fathom.compute import Budget, num_cores, pick_device, set_threads
 from fathom.console import Console
-from fathom.contest import Contest, fit_baselines
-from fathom.data import Examples
+from fathom.contest import Contest, choose_baselines, fit_baselines
+from fathom.data import Examples, Table
 from fathom.divide import divide
 from fathom.errors import UserError
 from fathom.keep import begin_folder, keep_result
 from fathom.learn import learn
 from fathom.networks import fit_networks
-from fathom.plan import default_budget, plan
+from fathom.plan import choose_model, default_budget, plan, refuse_misfit
 from fathom.prediction import refuse_unfit
 from fathom.prepare import prepare, read
 from fathom.recipe import Recipe
-from fathom.rooms import check_options, find
+from fathom.rooms import check_options, check_ranges, find
 from fathom.run import RunFolder, free_path, refuse_existing
 from fathom.task import chosen_metric
 from fathom.teacher import soft_targets
@@ -43,19 +43,17 @@ def fit(
 ) -> Outcome:
     """Make a run. `data` may be anything a source opens; without it the recipe's own path is read.
 
-    Raises UserError, before anything is written, for whatever is wrong with the data or the recipe.
+    Raises UserError for whatever is wrong with the data or the recipe: before anything is written, wherever it can be
+    told without fitting.
     """
     console = console or Console()
     recipe = copy.deepcopy(recipe)
+    if data is not None:
+        recipe.data = None  # or the run taken up again would learn from what lies at that path
     if out is not None and resume is None:
         refuse_existing(out)
     _check_parts(recipe)
-    table = read(recipe, recipe.data if data is None else data)
-    console.stage("Reading", f"{recipe.data or table.name} → {table.summary}")
-    recipe.data, recipe.test = _lasting(recipe.data), _lasting(recipe.test)
-    recipe.train.teacher = _lasting(recipe.train.teacher)
-    for note in table.notes:
-        console.more(note)
+    table = _read(recipe, data, console)
     budget = budget or Budget(recipe.budget)
     # Taken up again, a fold that nothing was decided for yet has a clock as it had before.
     if budget.seconds is None and (resume is not None or not recipe.resolved):
@@ -66,6 +64,8 @@ def fit(
     recipe.metric = chosen_metric(prepared.task, recipe)
     divided = divide(prepared, recipe, console.stage)
     learned = learn(prepared, recipe, divided.fitting)
+    for note in learned.notes:
+        console.more(note)
     refuse_unfit(recipe, prepared.task, learned.examples.about)
     taught = soft_targets(recipe, prepared, divided, console.stage)
     contest = Contest(
@@ -78,14 +78,15 @@ def fit(
         divided=divided,
         budget=budget,
         console=console,
-        folder=resume or RunFolder.create(out or free_path(table.name)),
+        folder=resume or RunFolder(Path(out or free_path(table.name))),
         taught=taught,
     )
+    _check_candidates(contest)
+    if resume is None:
+        RunFolder.create(contest.folder.path)
     begin_folder(contest, table, prepared, learned.specs)
     baselines = fit_baselines(contest)
     plan(contest)
-    if not baselines and recipe.model.name == "none":
-        raise UserError("There is nothing to fit: no baseline is made for this data, and model=none. Name a model.")
     networks = fit_networks(contest)
     keep_result(contest, prepared, [*baselines, *networks])
     return Outcome(contest.folder, contest.examples.take(divided.test), contest.targets[divided.test])
@@ -97,6 +98,16 @@ class Outcome(NamedTuple):
     folder: RunFolder
     test: Examples
     targets: np.ndarray
+
+
+def _read(recipe: Recipe, data: Any, console: Console) -> Table:
+    table = read(recipe, recipe.data if data is None else data)
+    console.stage("Reading", f"{recipe.data or table.name} → {table.summary}")
+    recipe.data, recipe.test = _lasting(recipe.data), _lasting(recipe.test)
+    recipe.train.teacher = _lasting(recipe.train.teacher)
+    for note in table.notes:
+        console.more(note)
+    return table
 
 
 def _lasting(path: str | None) -> str | None:
@@ -120,5 +131,22 @@ def _check_parts(recipe: Recipe) -> None:
     elif recipe.model.options:
         raise UserError("Options of a model were given without its name. Add model=NAME; `fathom models` lists them.")
     for name, options in (recipe.baselines or {}).items():
+        part = find("baselines", name)
         for one in options if isinstance(options, list) else [options or {}]:
-            check_options(find("baselines", name).fit, one, f"baseline {name}")
+            if not isinstance(one, dict):
+                raise UserError(
+                    f"baselines.{name} is {options!r}; expected its options, baselines.{name}={{}} for the usual ones, "
+                    "or a list of options, one for each fold."
+                )
+            check_options(part.fit, one, f"baseline {name}")
+            check_ranges(getattr(part, "RANGES", {}), one, f"baselines.{name}")
+
+
+def _check_candidates(contest: Contest) -> None:
+    """What is to be fitted must be able to read the data: asked before anything is written."""
+    recipe = contest.recipe
+    recipe.baselines = choose_baselines(contest)
+    if recipe.model.name not in (None, "none"):
+        refuse_misfit(contest)
+    elif not recipe.baselines and (recipe.model.name or choose_model(contest)[0]) == "none":
+        raise UserError("There is nothing to fit: no baseline is made for this data, and model=none. Name a model.")

@@ -7,6 +7,7 @@ needs its float32 size in memory once. Nothing here knows a tensor's or a settin
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,12 +38,12 @@ class GgufFile:
 def gguf_in(source: str | Path) -> Path | None:
     """The GGUF file that is meant: the file itself, or the only one of a folder without config.json; else None."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike the methods of Path it says no to a name that is too long for a file
         found = [] if (path / "config.json").exists() else sorted(path.glob("*.gguf"))
         if len(found) > 1:
             raise UserError(f"{path} holds {len(found)} .gguf files. Name one of them, for example {found[0]}")
         return found[0] if found else None
-    if path.is_file():
+    if os.path.isfile(path):
         with path.open("rb") as file:
             return path if path.suffix == ".gguf" or file.read(len(MAGIC)) == MAGIC else None
     if path.suffix == ".gguf":
@@ -102,8 +103,10 @@ def _check_types(types: set[Any], path: Path) -> None:
         )
 
 
-def _dequantized(tensor: Any) -> Tensor:
+def _dequantized(tensor: Any, row: int | None = None) -> Tensor:
+    """The tensor, or one row of its first dimension (an expert of many), without the work for the others."""
     from gguf import dequantize
 
+    data = tensor.data if row is None else tensor.data[row]
     # A copy: what float32 gives is the file itself, mapped into memory and not to be written to.
-    return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+    return torch.from_numpy(np.array(dequantize(data, tensor.tensor_type), dtype=np.float32))

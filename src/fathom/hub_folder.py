@@ -8,6 +8,7 @@ the files of weights/ read and write. Nothing here knows what any setting means.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,37 +19,40 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Settings
+from fathom.weights.parts.blueprint import Settings, reading
 from fathom.weights.parts.preprocessor import KEYS, pixel_scaling
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")  # what begins with a dot or a slash is a path
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 PROCESSOR = "preprocessor_config.json"
-NEEDED = ["config.json", "*.safetensors"]
-FILES = [*NEEDED, "*.safetensors.index.json", "tokenizer.json", PROCESSOR, "processor_config.json"]
+NEEDED = ["config.json", WEIGHTS]
+TOKENIZER = "tokenizer.json"
+OTHER_TOKENIZERS = ["vocab.txt", "vocab.json", "merges.txt", "*.model"]  # the same in older files, which are not read
+# Not *.safetensors: some folders hold all weights a second time, under the names of another library.
+FILES = [*NEEDED, "model-*.safetensors", INDEX, TOKENIZER, *OTHER_TOKENIZERS, PROCESSOR, "processor_config.json"]
 
 
 def folder_of(source: str | Path) -> Path:
     """The folder itself, or what the hub has under that name. Raises UserError where there is neither."""
     folder = Path(source)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
-    if folder.exists() or not HUB_NAME.fullmatch(str(source)):
+    if os.path.exists(folder) or not HUB_NAME.fullmatch(str(source)):
         raise UserError(f"{source} is neither a folder with config.json, nor a .gguf file, nor a name on the hub.")
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise UserError(
             f"There is no folder {source}. To fetch it from the Hugging Face hub: pip install 'fathom-dl[hub]'"
         ) from None
     try:
         return Path(snapshot_download(str(source), allow_patterns=FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"There is no folder {source}, and the Hugging Face hub did not give it either: "
             f"{str(error).splitlines()[0]} Offline, name a folder that holds {', '.join(NEEDED)}."
@@ -58,7 +62,9 @@ def folder_of(source: str | Path) -> Path:
 def read_settings(folder: Path) -> Settings:
     """All that config.json says, and how the preprocessor scales pixels, where there is one."""
     config = _json(folder / "config.json")
-    return Settings(config | pixel_scaling(_processor(folder)), where=str(folder / "config.json"))
+    with reading(f"The preprocessor's file in {folder}"):
+        scaling = pixel_scaling(_processor(folder))
+    return Settings(config | scaling, where=str(folder / "config.json"))
 
 
 def _processor(folder: Path) -> Mapping[str, Any]:
@@ -99,13 +105,20 @@ def _part(folder: Path, name: str) -> dict[str, Tensor]:
         raise UserError(f"{path} is not a whole safetensors file: {error}.") from None
 
 
-def read_tokenizer(folder: Path) -> Tokenizer | None:
-    path = folder / "tokenizer.json"
+def read_tokenizer(folder: Path) -> tuple[Tokenizer | None, str]:
+    """The tokenizer and a note on one that is not read, "" where there is nothing to say."""
+    path = folder / TOKENIZER
     if not path.exists():
-        return None
+        others = sorted(file.name for kind in OTHER_TOKENIZERS for file in folder.glob(kind))
+        return None, (
+            f"{folder} has no {TOKENIZER}, and its tokenizer in {', '.join(others)} is not read." if others else ""
+        )
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path)), ""
+    except Exception as error:  # noqa: BLE001 (it raises nothing more particular)
+        raise UserError(f"{path} is damaged and cannot be read: {error}.") from None
 
 
 def write_folder(
@@ -122,7 +135,7 @@ def write_folder(
     if processor:
         _write(folder / PROCESSOR, processor)
     if tokenizer is not None:
-        tokenizer.save(str(folder / "tokenizer.json"))
+        tokenizer.save(str(folder / TOKENIZER))
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from fathom.show import shown, shown_interval
 SPEC_VERSION = 1
 # Simpler models win ties: baselines have ranks of their own below this.
 NETWORK_RANK = 10
-LIBRARIES = ("torch", "numpy", "scikit-learn", "lightgbm", "pyarrow", "tokenizers", "safetensors", "pillow")
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "lightgbm", "pyarrow", "tokenizers", "safetensors", "pillow")
 
 
 def begin_folder(contest: Contest, table: Table, prepared: Prepared, specs: Specs) -> None:
@@ -48,6 +48,7 @@ def spec_of(contest: Contest, table: Table, specs: Specs) -> dict[str, Any]:
         "target": contest.target,
         "order": list(table.columns),
         "options": dict(table.options),
+        "group": contest.recipe.split.group,
         "fields": specs,
     }
 
@@ -143,7 +144,7 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
     advised = next(one for one in judged if one.name == verdict.advised)
     contest.folder.write_json(mistakes.NAME, _mistaken(contest, prepared, advised.test))
     contest.save_recipe()
-    contest.folder.write_json("metrics.json", metrics)
+    contest.folder.write_json("metrics.json", referee.jsonable(metrics))
 
 
 def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:

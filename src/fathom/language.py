@@ -20,9 +20,10 @@ from fathom.batches import Batch
 from fathom.data import Examples, LeftOut, Ragged, Table, Task
 from fathom.errors import UserError
 from fathom.fields import plain_text
-from fathom.prepared import Prepared
+from fathom.prepared import Prepared, tell_left_out
 from fathom.recipe import Recipe
 from fathom.rooms import nearest
+from fathom.task import find_target
 
 Say = Callable[[str, str], None]
 SHARE = 0.1  # of a text to validate on, and as much to test
@@ -46,6 +47,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     share = recipe.text.masked
     how = f"{share:.0%} of the tokens hidden, told from both sides" if share else "each next token from those before"
     say("Task", f"learn the language of '{name}' ({why}): {how}")
+    tell_left_out(left_out, say)
     if share and recipe.baselines is None:
         # What counts n-grams looks to one side only, and so at another task.
         recipe.baselines = {"constant": {}}
@@ -70,11 +72,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
 
 def _column(table: Table, recipe: Recipe) -> str:
     if recipe.target is not None:
-        if recipe.target not in table.columns:
-            raise UserError(
-                f"There is no column '{recipe.target}' to learn from. {nearest(str(recipe.target), table.columns)}"
-            )
-        return str(recipe.target)
+        return find_target(table, recipe.target)[0]
     if len(table.columns) == 1:
         return next(iter(table.columns))
     raise UserError(f"Which column holds the text? Pass --target NAME. {nearest('text', table.columns)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ class Learned(NamedTuple):
     target: dict[str, Any]  # spec for the objective
     examples: Examples
     targets: np.ndarray  # [N], as Task says
+    notes: Sequence[str] = ()
 
 
 def learn(prepared: Prepared, recipe: Recipe, rows: np.ndarray) -> Learned:
@@ -27,7 +29,8 @@ def learn(prepared: Prepared, recipe: Recipe, rows: np.ndarray) -> Learned:
     kind = prepared.task.kind
     if kind == "translate":
         specs, target = translation.fit_texts(prepared, rows, recipe.text.vocabulary)
-        return Learned(specs, target, encode(prepared.table, specs), prepared.targets)
+        notes = translation.told_cut(prepared, target)
+        return Learned(specs, target, encode(prepared.table, specs), prepared.targets, notes)
     specs = fit_fields(prepared.table, prepared.kinds, prepared.whys, rows, prepared.options)
     examples = encode(prepared.table, specs)
     if kind == "language":

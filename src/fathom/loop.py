@@ -14,7 +14,6 @@ gradient does not depend on how a batch was cut into micro-batches.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -50,10 +49,10 @@ class Step:
     index: int  # counted from 1, over the whole training
     player: int  # which of the objective's losses this was; 0 for ordinary objectives
     loss: Tensor  # mean over the batch, before the step
-    gradient_norm: Tensor | None  # before clipping; None where it was not asked for
+    gradient_norm: Tensor  # of all gradients together, before clipping
     learning_rate: float  # of the first parameter group
     rows: float  # the count that the loss was divided by
-    refused: bool = False  # the loss or the gradient was not finite: weights were left as they were
+    refused: Tensor  # bool: the loss or the gradient was not finite, and the weights were left as they were
 
 
 def train(
@@ -75,8 +74,8 @@ def train(
     0, 1, …; `precision()` is entered around each forward pass (an autocast, say); `start` is the number of steps
     already done when a training is resumed. Optimizer i moves on the objective's i-th loss.
 
-    A loss or gradient that is not finite moves no weight: the step is yielded with `refused=True`. On CPU the
-    result equals a hand-written PyTorch loop to the last bit.
+    A loss or gradient that is not finite moves no weight and no state of the optimizer: the step is yielded with
+    `refused` true. On CPU the result equals a hand-written PyTorch loop to the last bit.
     """
     players = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
     rates = [[group.setdefault("initial_lr", group["lr"]) for group in player.param_groups] for player in players]
@@ -124,21 +123,26 @@ def _backpropagate(
 
 def _step(optimizer: Optimizer, loss: Tensor, *, index: int, player: int, clip: float | None, count: float) -> Step:
     rate = float(optimizer.param_groups[0]["lr"])
-    norm = None if clip is None else nn.utils.get_total_norm([p.grad for p in _moved(optimizer) if p.grad is not None])
-    # On CPU reading the answer costs nothing. On a GPU it would stop the queue at every step: there the gradient is
-    # zeroed without asking, and the optimizer moves by its momentum alone.
-    if loss.device.type == "cpu":
-        if not (math.isfinite(loss) and (norm is None or math.isfinite(norm))):
-            return Step(index, player, loss, norm, rate, count, refused=True)
-    else:
-        finite = torch.isfinite(loss) if norm is None else torch.isfinite(norm) & torch.isfinite(loss)
-        for p in _moved(optimizer):
-            assert p.grad is not None
-            p.grad = torch.where(finite, p.grad, torch.zeros_like(p.grad))
-    if norm is not None and clip is not None:
-        nn.utils.clip_grads_with_norm_(_moved(optimizer), clip, norm)
-    optimizer.step()
-    return Step(index, player, loss, norm, rate, count)
+    moved = _moved(optimizer)
+    norm = nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
+    refused = ~(torch.isfinite(loss) & torch.isfinite(norm))
+    step = Step(index, player, loss, norm, rate, count, refused)
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(moved, clip, norm)
+    if _is_skipped_on_the_device(optimizer, loss.device):
+        optimizer.found_inf = refused.float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not refused:
+        optimizer.step()
+    return step
+
+
+def _is_skipped_on_the_device(optimizer: Optimizer, device: torch.device) -> bool:
+    """Whether the optimizer's own kernel leaves everything as it was where it is told of infinite numbers.
+
+    Reading the answer first costs nothing on a CPU; on a GPU it would stop the queue at every step.
+    """
+    return device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
 def _moved(optimizer: Optimizer) -> list[Tensor]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from fathom.objectives.parts.classes import as_probabilities
 
 Inputs = Tensor | dict[str, Tensor]
 Targets = Tensor | dict[str, Tensor]
@@ -53,11 +54,8 @@ class Mix:
 
     def _shared(self, targets: Targets, own: Tensor) -> Targets:
         if isinstance(targets, dict):
-            return {name: _mean(self._probabilities(one), own) for name, one in targets.items()}
-        return _mean(self._probabilities(targets), own)
-
-    def _probabilities(self, targets: Tensor) -> Tensor:
-        return F.one_hot(targets, self.num_classes).float() if targets.dim() == 1 else targets
+            return {name: _mean(as_probabilities(one, self.num_classes), own) for name, one in targets.items()}
+        return _mean(as_probabilities(targets, self.num_classes), own)
 
 
 def _mean(values: Tensor, own: Tensor) -> Tensor:

@@ -98,7 +98,3 @@ class Network:
         if self.interval is None:
             return decoded
         return torch.cat([decoded[:, None], self.interval(raw, self.spec)], dim=1)
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())

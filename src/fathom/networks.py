@@ -15,6 +15,7 @@ from fathom.compute import pick_device
 from fathom.console import clock
 from fathom.contest import Contest
 from fathom.course import course, network_config, seed_of
+from fathom.doctor.watch import watch
 from fathom.loop import Step
 from fathom.network import build
 from fathom.recipe import Recipe
@@ -59,7 +60,10 @@ def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, numb
         trainer.restore(saved)
         contest.history += _earlier_epochs(contest.folder, number, saved.progress.epoch)
         contest.console.stage("Resuming", f"fold {number + 1} after epoch {saved.progress.epoch}")
-    progress = trainer.run()
+    with watch(trainer.model, trainer.optimizer, say=lambda text: contest.console.stage("Doctor", text)) as doctor:
+        progress = trainer.run()
+    if found := [one.to_json() | {"fold": number} for one in doctor.report()]:
+        contest.folder.write_json("findings.json", [*contest.folder.read_json("findings.json"), *found])
     save_checkpoint(contest.folder, number, trainer.checkpoint())
     _remember(contest, number, progress)
     if progress.refused:
@@ -104,8 +108,11 @@ def make_trainer(
 
 
 def _fold_seconds(contest: Contest, number: int) -> float:
-    """What is left, shared evenly with the folds still to come."""
-    if contest.budget.seconds is None:
+    """What is left, shared evenly with the folds still to come; no end where epochs or steps were asked for and no
+    budget was."""
+    recipe = contest.recipe
+    is_asked = recipe.train.steps is not None or not recipe.why("epochs")
+    if contest.budget.seconds is None or (recipe.budget is None and is_asked):
         return float("inf")
     return contest.budget.share(1 / (len(contest.divided.folds) - number), reserve=contest.reserve)
 

@@ -31,10 +31,6 @@ class Matcher:
         assert names is not None, "pairs are a picture and a text"
         self.picture, self.caption = names
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
     def predict(self, examples: Examples) -> np.ndarray:
         """The rank of each row's caption and of its picture among those of all rows: float64 [N, 2]."""
         found = sides(examples)

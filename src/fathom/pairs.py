@@ -6,7 +6,7 @@ are drawn at random and all of one size: sorted by length they would be told apa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from fathom.baselines.parts.matching import names_of, sides
-from fathom.batches import Batch, Tensors, seed_of_batch
+from fathom.batches import Batches, Tensors
 from fathom.data import Examples, LeftOut, Table, Task
 from fathom.duplicates import duplicate_clusters
 from fathom.errors import UserError
 from fathom.fields import image, text
-from fathom.prepared import Prepared
+from fathom.prepared import Prepared, tell_left_out
 from fathom.recipe import Recipe
 from fathom.rooms import nearest
 from fathom.task import find_target
@@ -60,9 +60,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     )
     say("Task", f"match '{picture}' with its caption '{caption}' ({why})")
     _refuse_too_little(prepared, say)
-    if left_out:
-        first = f"the first: {left_out[0].where}: {left_out[0].why}"
-        say("", f"{len(left_out):,} left out, listed in left_out.csv; {first}")
+    tell_left_out(left_out, say)
     return prepared
 
 
@@ -86,7 +84,7 @@ def _picture_column(table: Table) -> str:
 
 def _caption_column(table: Table, picture: str, recipe: Recipe) -> tuple[str, str]:
     """Its name and why it was taken."""
-    texts = {name: v for name, v in table.columns.items() if name != picture and _is_text(v)}
+    texts = {name: v for name, v in table.columns.items() if name != picture and _holds_words(v)}
     if recipe.target is not None or table.target is not None:
         name, why = find_target(table, recipe.target)
         if name not in texts:
@@ -102,7 +100,7 @@ def _caption_column(table: Table, picture: str, recipe: Recipe) -> tuple[str, st
     return likely[0], f"the text beside '{picture}'"
 
 
-def _is_text(values: np.ndarray) -> bool:
+def _holds_words(values: np.ndarray) -> bool:
     sample = [value for value in values[:200] if value is not None] if values.dtype == object else []
     words = [value for value in sample if isinstance(value, str) and any(sign.isalpha() for sign in value)]
     return len(sample) > 0 and len(words) > len(sample) / 2
@@ -188,34 +186,15 @@ def ids_of(examples: Examples) -> Tensor:
     return torch.from_numpy(np.stack([found.picture_of, found.caption_of], axis=1))
 
 
-class PairBatches:
-    """Batches of ({picture: [B, C, H, W], caption: [B, T]}, ids [B, 2]), all of one size, in an order drawn anew for
-    each epoch; the rows that are over stay out of it."""
-
-    def __init__(
-        self,
-        tensors: Tensors,
-        ids: Tensor,
-        rows: np.ndarray,
-        size: int,
-        *,
-        seed: int,
-        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
-    ) -> None:
-        self.tensors, self.ids, self.rows, self.seed, self.augment = tensors, ids, rows, seed, augment
-        self.size = min(size, len(rows))
-        self.per_epoch = len(rows) // self.size
-        (self.picture,) = (name for name, about in tensors.about.items() if about["form"] == "pixels")
-
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, without the first `skip`."""
-        order = np.random.default_rng([self.seed, number]).permutation(self.rows)
-        generator = torch.Generator(device=self.tensors.device)
-        for index in range(skip, self.per_epoch):
-            rows = order[index * self.size : (index + 1) * self.size]
-            inputs = self.tensors.gather(rows)
-            assert isinstance(inputs, dict), "a picture and a text are two inputs"
-            if self.augment is not None:
-                generator.manual_seed(seed_of_batch(self.seed, number, index))
-                inputs = inputs | {self.picture: self.augment(inputs[self.picture], generator)}
-            yield Batch(inputs, self.ids[torch.from_numpy(rows).to(self.ids.device)])
+def batches_of(
+    tensors: Tensors,
+    ids: Tensor,
+    rows: np.ndarray,
+    size: int,
+    *,
+    seed: int,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+) -> Batches:
+    """Batches of ({picture: [B, C, H, W], caption: [B, T]}, ids [B, 2]), all of one size; the rows that are over stay
+    out of the epoch."""
+    return Batches(tensors, ids, rows, size, seed=seed, augment=augment, drop_last=True, by_length=False)

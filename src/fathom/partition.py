@@ -19,13 +19,13 @@ LARGE = 0.005
 
 
 def labels(values: np.ndarray) -> np.ndarray:
-    """0, 1, 2, … for each distinct value, in order of appearance; a missing value (None) is alone with itself."""
+    """0, 1, 2, … for each distinct value, in order of appearance; a missing value (None, NaN) is alone with itself."""
     if values.dtype == object:
         seen: dict[Any, int] = {}
         alone = object()
         keys = ((alone, i) if v is None or v != v else v for i, v in enumerate(values.tolist()))
         return np.array([seen.setdefault(key, len(seen)) for key in keys], dtype=np.int64)
-    first, inverse = np.unique(values, return_index=True, return_inverse=True)[1:]
+    first, inverse = np.unique(values, return_index=True, return_inverse=True, equal_nan=False)[1:]
     order = np.empty(len(first), np.int64)
     order[np.argsort(first)] = np.arange(len(first))
     return order[inverse.ravel()]

@@ -6,11 +6,11 @@ into the recipe, and is not measured again when the recipe is run again.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -50,13 +50,10 @@ def plan(contest: Contest) -> None:
     if recipe.resolved:
         return
     if recipe.model.name is None:
-        recipe.model.name, why = _choose_model(contest)
+        recipe.model.name, why = choose_model(contest)
         recipe.explain("model", recipe.model.name, why)
     if recipe.model.name != "none":
-        style = style_of(recipe.model.name, contest.task)(
-            network_config(contest)["about"], _rows(contest), contest.task
-        )
-        _settle(contest, style)
+        _settle(contest, _style(contest))
     recipe.resolved = True
     contest.save_recipe()
     told = [
@@ -66,14 +63,58 @@ def plan(contest: Contest) -> None:
         contest.console.stage("" if number else "Planning", line)
 
 
+def refuse_misfit(contest: Contest) -> None:
+    """Raise UserError where the model that the recipe names cannot read the inputs, or not with the options given.
+
+    Built without memory for weights, so that it takes no time; a language model is built and asked to look ahead.
+    """
+    recipe, config = contest.recipe, network_config(contest)
+    if not rooms.find("models", config["name"]).claims(config["about"]):
+        _build_empty(config, recipe.model.options)  # it says itself what it reads
+    tried = [recipe.model.options] if recipe.resolved else [size.options for size in _style(contest).sizes]
+    for options in tried:
+        _build_empty(config, options)
+    if config["objective"] == "next_token":
+        (about,) = config["about"].values()
+        model = build(config["name"], config["about"], config["outputs"], tried[-1])
+        refuse_foresight(model, config["name"], about["vocabulary"], about["length"])
+
+
+def _build_empty(config: dict[str, Any], options: dict[str, Any]) -> None:
+    given = config["name"], config["about"], config["outputs"], options
+    try:
+        with torch.device("meta"):
+            build(*given)
+    except (RuntimeError, TypeError):
+        # A model that computes with its weights while it is built needs real ones.
+        build(*given)
+
+
+def _style(contest: Contest) -> Style:
+    """How the chosen model is trained, and its sizes with all options."""
+    name, options = contest.recipe.model.name, contest.recipe.model.options
+    assert name is not None
+    about = network_config(contest)["about"]
+    return _as_asked(style_of(name, contest.task)(about, _rows(contest), contest.task), options)
+
+
+def _as_asked(style: Style, options: dict[str, Any]) -> Style:
+    """The style's options beside those that were given; where a published size was asked for, it is the only one."""
+    sizes = style.sizes
+    if options.get("size") is not None:
+        sizes = (replace(style.sizes[0], options={}, why="as asked"),)
+    return replace(style, sizes=tuple(replace(size, options=size.options | style.options | options) for size in sizes))
+
+
 def _rows(contest: Contest) -> int:
     return len(contest.divided.folds[0].train)
 
 
-def _choose_model(contest: Contest) -> tuple[str, str]:
-    """The first network that is made for these inputs, in the order of preference."""
-    about = network_config(contest)["about"]
-    preferred = ("bert",) if contest.recipe.text.masked else PREFERENCE[contest.task.kind]
+def choose_model(contest: Contest) -> tuple[str, str]:
+    """The first network that is made for these inputs, in the order of preference, and why; "none" where none is."""
+    config = network_config(contest)
+    about = config["about"]
+    preferred = ("bert",) if config["objective"] == "masked_token" else PREFERENCE[contest.task.kind]
     # Of all networks that take a picture and a text only the preferred answer with a vector for each.
     others = [] if contest.task.kind == "pair" else [n for n in rooms.names("models") if n not in preferred]
     order = [*preferred, *others]
@@ -96,7 +137,7 @@ PREFERENCE: dict[str, tuple[str, ...]] = {
 def _settle(contest: Contest, style: Style) -> None:
     """Size by what fits into the time, then everything else."""
     recipe, settings = contest.recipe, contest.recipe.train
-    for name, value in dataclasses.asdict(style.train).items():
+    for name, value in asdict(style.train).items():
         if getattr(settings, name) is None:
             setattr(settings, name, value)
     device = pick_device(recipe.device)
@@ -117,12 +158,14 @@ def _settle(contest: Contest, style: Style) -> None:
         if choice.precision == "bf16":
             per_step *= choice.seconds["bf16"] / choice.seconds["fp32"]
             epochs = _affordable(probe, per_step, seconds)
-    for name, value in size.options.items():
-        recipe.model.options.setdefault(name, value)
+    recipe.model.options = size.options
     recipe.explain("size", _words(recipe.model.options), size.why)
     if settings.epochs is None and settings.steps is not None:
-        settings.epochs = settings.most_epochs = math.ceil(settings.steps / probe.per_epoch)
-        recipe.explain("epochs", settings.epochs, f"{settings.steps:,} steps as asked, {1e3 * per_step:.1f} ms each")
+        settings.epochs = settings.most_epochs = math.ceil(
+            settings.steps / math.ceil(probe.per_epoch / settings.accumulate)
+        )
+        each = 1e3 * per_step * settings.accumulate
+        recipe.explain("epochs", settings.epochs, f"{settings.steps:,} steps as asked, {each:.1f} ms each")
     if settings.epochs is None:
         wanted = size.epochs
         settings.epochs = max(1, min(wanted, epochs))
@@ -183,11 +226,7 @@ class _Probe:
         torch.manual_seed(0)
         self.size, self.contest, self.device = size, contest, device
         config = self.config = network_config(contest)
-        options = size.options | recipe.model.options
-        self.model = build(recipe.model.name, config["about"], config["outputs"], options).to(device).train()
-        if config["objective"] == "next_token":
-            (about,) = config["about"].values()
-            refuse_foresight(self.model, recipe.model.name, about["vocabulary"], about["length"])
+        self.model = build(recipe.model.name, config["about"], config["outputs"], size.options).to(device).train()
         taken = course(contest, config, tensors, 0, device)
         self.objective, self.per_epoch = taken.objective, taken.batches.per_epoch
         self.batches = [batch for batch, _ in zip(taken.batches.epoch(0), range(4), strict=False)]

@@ -7,6 +7,7 @@ get wrong: weights, smoothing, mixing and teachers change what is trained, never
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,35 @@ from fathom.recipe import Recipe
 from fathom.rooms import find, nearest
 from fathom.task import OBJECTIVES
 
-FOR_CLASSES = ("mixup", "cutmix", "class_weights", "focal", "teacher")
+# Keys that mean nothing but for some kinds of task, and what these are called.
+MEANT_FOR = {
+    **dict.fromkeys(
+        ("train.mixup", "train.cutmix", "train.class_weights", "train.focal", "train.teacher"), ("classify",)
+    ),
+    **dict.fromkeys(("train.head", "train.huber"), ("regress",)),
+    "train.label_smoothing": ("classify", "language", "translate", "pair"),
+    **dict.fromkeys(("text.unit", "text.context", "text.masked"), ("language",)),
+    "text.vocabulary": ("language", "translate", "pair"),
+}
+CALLED = {"classify": "classes", "regress": "numbers", "language": "a language", "translate": "translation",
+          "pair": "pictures with captions"}  # fmt: skip
 MIXABLE = {"mixup": ("pixels", "numbers"), "cutmix": ("pixels",)}
 
 
 def refuse_unfit(recipe: Recipe, task: Task, about: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise UserError for training keys that mean nothing for this task or these inputs."""
+    """Raise UserError for keys of `train` and `text` that mean nothing for this task or these inputs."""
     train = recipe.train
-    for name in FOR_CLASSES:
-        if getattr(train, name) and task.kind != "classify":
-            raise UserError(f"train.{name} is for classes; the task here is '{task.kind}'. Leave it out.")
-    if train.head not in (None, "number") and task.kind != "regress":
-        raise UserError(f"train.head={train.head} is for numbers; the task here is '{task.kind}'. Leave it out.")
+    for key, kinds in MEANT_FOR.items():
+        value = attrgetter(key)(recipe)
+        # What a style or a default writes into the recipe of any task: nothing, and one number for a number.
+        if value and value != "number" and task.kind not in kinds:
+            meant = " or ".join(CALLED[kind] for kind in kinds)
+            raise UserError(f"{key} is for {meant}; the task here is '{task.kind}'. Leave it out.")
+    found = [value["form"] for value in about.values()]
+    if train.augment and "pixels" not in found:
+        raise UserError(f"train.augment changes pictures; the inputs here are {', '.join(found)}. Leave it out.")
+    if train.views and found != ["pixels"]:
+        raise UserError(f"train.views is for pictures alone; the inputs here are {', '.join(found)}. Leave it out.")
     for name, forms in MIXABLE.items():
         unfit = [f"'{one}' ({value['form']})" for one, value in about.items() if value["form"] not in forms]
         if getattr(train, name) and unfit:
@@ -41,9 +59,9 @@ def refuse_unfit(recipe: Recipe, task: Task, about: Mapping[str, Mapping[str, An
                 "half of one category and half of another is none. Leave it out."
             )
     if isinstance(train.class_weights, dict):
-        for name in train.class_weights:
-            if str(name) not in task.classes:
-                raise UserError(f"train.class_weights has no class '{name}'. {nearest(str(name), task.classes)}")
+        for given in map(str, train.class_weights):
+            if given not in task.classes:
+                raise UserError(f"train.class_weights has no class '{given}'. {nearest(given, task.classes)}")
 
 
 def objective_name(contest: Contest) -> str:
@@ -67,6 +85,8 @@ def make_objective(contest: Contest, number: int) -> Any:
     if contest.task.kind == "regress":
         return part.build(spec, huber=train.huber or 0.0)
     options: dict[str, Any] = {"label_smoothing": train.label_smoothing or 0.0}
+    if contest.recipe.text.masked and contest.task.kind == "language":
+        options["share"] = contest.recipe.text.masked
     if contest.task.kind == "classify":
         options |= {"focal": train.focal or 0.0, "class_weights": class_weights(contest, number)}
     if train.teacher:

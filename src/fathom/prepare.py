@@ -19,9 +19,9 @@ from fathom.doctor.target_sum import find_sums
 from fathom.errors import UserError
 from fathom.fields import category, number
 from fathom.fields.parts.choose import guess
-from fathom.fields.parts.identifier import is_identifier
+from fathom.fields.parts.identifier import carries_nothing
 from fathom.fields.parts.values import EMPTY, distinct
-from fathom.prepared import Prepared
+from fathom.prepared import Prepared, tell_left_out
 from fathom.recipe import Recipe
 from fathom.rooms import find, names, nearest
 from fathom.sources import plain_text
@@ -80,10 +80,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     every_column = table.columns
     table = replace(table, columns={name: table.columns[name] for name in kinds})
     _refuse_too_little(table, task, targets, left_out)
-    if left_out:
-        say(
-            "", f"{len(left_out):,} left out, listed in left_out.csv; the first: {left_out[0].where}: {left_out[0].why}"
-        )
+    tell_left_out(left_out, say)
     return Prepared(
         table, task, targets, kinds, {n: why for n, (_, why) in whys.items()}, every_column, left_out, findings
     )
@@ -106,21 +103,24 @@ def _without_dropped(table: Table, recipe: Recipe) -> Table:
     for name in (*recipe.drop, *recipe.keep, *recipe.treat_as):
         if name not in table.columns:
             raise UserError(f"There is no column '{name}'. {nearest(name, table.columns)}")
-    return replace(table, columns={n: v for n, v in table.columns.items() if n not in recipe.drop})
+    columns = {n: v for n, v in table.columns.items() if n not in recipe.drop}
+    if not columns:
+        raise UserError(f"All {len(table.columns)} columns are dropped. Leave some: the target and what tells of it.")
+    return replace(table, columns=columns)
 
 
 def _aligned(table: Table, target: str, say: Say) -> Table:
     """Test labels written a little differently ('<=50K.') are matched to the training labels, and it is said."""
     if table.parts is None or table.columns[target].dtype != object:
         return table
-    test = np.flatnonzero(table.parts == "test")
+    others = np.flatnonzero(table.parts != "train")
     values = table.columns[target].copy()
-    train_spec = category.fit_target(np.delete(values, test))
-    matched, note = category.align(values[test], train_spec)
+    train_spec = category.fit_target(np.delete(values, others))
+    matched, note = category.align(values[others], train_spec)
     if not note:
         return table
     say("", note)
-    values[test] = matched
+    values[others] = matched
     return replace(table, columns={**table.columns, target: values})
 
 
@@ -182,7 +182,7 @@ def _whys(columns: dict[str, np.ndarray], recipe: Recipe, num_rows: int, say: Sa
     for name, values in columns.items():
         if name in recipe.treat_as:
             found[name] = (_known_kind(recipe.treat_as[name]), "as asked")
-        elif name not in recipe.keep and (reason := _useless(name, values)):
+        elif name not in recipe.keep and (reason := carries_nothing(name, values)):
             say("", f"'{name}' is left out: {reason}; keep=[{name}] keeps it")
         else:
             kind, guessed = guess(name, values)
@@ -211,20 +211,6 @@ def _known_kind(kind: str) -> str:
     if kind not in names("fields"):
         raise UserError(f"'{kind}' is no kind of column. {nearest(kind, names('fields'))}")
     return kind
-
-
-def _useless(name: str, values: np.ndarray) -> str | None:
-    if values.ndim > 1:
-        return None
-    missing = is_missing(values)
-    if missing.all():
-        return "it has no values"
-    known = values[~missing]
-    if values.dtype == object and not isinstance(known[0], str):
-        return None
-    if not missing.any() and bool(np.all(known == known[0])):
-        return f"every row has '{known[0]}'"
-    return is_identifier(name, values)
 
 
 def _readable_rows(

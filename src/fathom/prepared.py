@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,3 +36,10 @@ class Prepared:
         if self.task.kind == "translate":
             return np.array([len(text) for text in self.targets], np.float64), "regress"
         return self.targets, "regress"
+
+
+def tell_left_out(left_out: list[LeftOut], say: Callable[[str, str], None]) -> None:
+    """How many are not used, and the first of them."""
+    if left_out:
+        first = f"the first: {left_out[0].where}: {left_out[0].why}"
+        say("", f"{len(left_out):,} left out, listed in left_out.csv; {first}")

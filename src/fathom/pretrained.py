@@ -31,13 +31,17 @@ from fathom.gguf_tokenizer import tokenizer_of
 from fathom.hub_folder import PROCESSOR, folder_of, read_settings, read_tensors, read_tokenizer, write_folder
 from fathom.network import build
 from fathom.weights.parts import llama_gguf
-from fathom.weights.parts.blueprint import Blueprint
+from fathom.weights.parts.blueprint import Blueprint, reading
 from fathom.weights.parts.preprocessor import KEYS, processor_for
+from fathom.weights.parts.unread import note_on_unread
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SHOWN = 5  # names in an error
+# Options that nothing is lost of: the shapes of the tensors, or the family itself, would tell of a difference.
+CHECKED_OTHERWISE = ("size", "width", "depth", "blocks", "channels", "all_strides")
+TRAINING_ONLY = ("drop*", "balance", "norm_momentum", "mirror")  # change no answer
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,21 @@ def from_pretrained(source: str | Path) -> Pretrained:
 
 def _from_folder(folder: Path) -> Pretrained:
     settings = read_settings(folder)
-    family = family_of(settings)
-    blueprint = family.read(settings)
-    model = _built(blueprint)
+    with reading(settings.where):
+        family = family_of(settings)
+        blueprint = family.read(settings)
+        try:
+            model = _built(blueprint)
+        except UserError as error:
+            raise UserError(f"{settings.where} describes no {blueprint.model}: {error}") from None
+    notes = [note_on_unread(settings)]
     load(model, read_tensors(folder), family, blueprint, where=str(folder))
+    tokenizer, note = read_tokenizer(folder)
+    notes.append(note)
     pixels = [about for about in blueprint.inputs.values() if about["form"] == "pixels"]
-    notes = () if not pixels or KEYS[0] in settings else (_note_on_pixels(blueprint, pixels[0]),)
-    return Pretrained(model.eval(), blueprint, read_tokenizer(folder), notes)
+    if pixels and KEYS[0] not in settings:
+        notes.append(_note_on_pixels(blueprint, pixels[0]))
+    return Pretrained(model.eval(), blueprint, tokenizer, tuple(filter(None, notes)))
 
 
 def _note_on_pixels(blueprint: Blueprint, about: Mapping[str, Any]) -> str:
@@ -108,7 +120,9 @@ def save_pretrained(
 ) -> Path:
     """Write config.json, model.safetensors and what goes with them into a new folder, under the other library's names.
 
-    Options that the blueprint leaves unsaid (sizes that follow from `size` or `depth`) are those of the model.
+    Options that the blueprint leaves unsaid (sizes that follow from `size` or `depth`) are those of the model. Raises
+    UserError where the folder exists, and on options that this layout cannot say; of those that matter for further
+    training only, such as a drop_path, there is a warning.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -116,12 +130,37 @@ def save_pretrained(
     family = _family_for(blueprint)
     blueprint = resolved(model, blueprint, family)
     settings = family.write(blueprint)
+    note = _check_kept(model, blueprint, family, settings)
+    if note:
+        warnings.warn(note, stacklevel=2)
     tensors = {
         theirs: _turned(tensor, ours, family).contiguous()
         for ours, theirs, tensor in _pairs(model, family.names(blueprint))
     }
     write_folder(folder, settings, tensors, processor=processor_for(blueprint), tokenizer=tokenizer)
     return folder
+
+
+def _check_kept(model: nn.Module, blueprint: Blueprint, family: ModuleType, settings: Mapping[str, Any]) -> str:
+    """A note on what these settings lose for further training, or "". Raises UserError where they lose more."""
+    again = family_of(settings).read(settings)
+    unsaid = rooms.options(rooms.find("models", blueprint.model).build)
+    built = family.measured(model) if hasattr(family, "measured") else {}
+    # An option of which the built model says otherwise had no effect.
+    said = {n: v for n, v in blueprint.options.items() if v is not None and built.get(n, v) == v}
+    taken = {**said, **{name: value for name, value in unsaid.items() if value is not None}, **again.options}
+    lost = {name: value for name, value in said.items() if taken[name] != value and name not in CHECKED_OTHERWISE}
+    mirrored = {about["form"]: about.get("mirror") for about in again.inputs.values()}
+    for about in blueprint.inputs.values():
+        if about.get("mirror", mirrored.get(about["form"])) != mirrored.get(about["form"]):
+            lost["mirror"] = about["mirror"]
+    if not lost:
+        return ""
+    told = ", ".join(f"{name}={value}" for name, value in lost.items())
+    told = f"The layout of {settings['model_type']} cannot say {told}"
+    if not all(_matches(name, TRAINING_ONLY) for name in lost):
+        raise UserError(f"{told}. These weights cannot be written as such.")
+    return f"{told}, which matters for further training only. Say it again to whoever trains these weights on."
 
 
 def resolved(model: nn.Module, blueprint: Blueprint, family: ModuleType) -> Blueprint:

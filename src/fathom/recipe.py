@@ -70,7 +70,7 @@ class TrainRecipe:
     average: float | None = None  # epochs that the weight average looks back; 0 for none
     patience: int | None = None  # epochs without a better validation loss before stopping
     label_smoothing: float | None = None
-    class_weights: str | dict[str, float] | None = None  # "balanced", or class → weight; those not named weigh 1
+    class_weights: str | dict[str | int, float] | None = None  # "balanced", or class → weight; those not named weigh 1
     focal: float | None = None  # exponent of the focal loss: 0 for cross-entropy, 2 as published
     mixup: float | None = None  # of the Beta distribution of shares; 0 for none
     cutmix: float | None = None  # likewise, for rectangles of pictures
@@ -227,11 +227,22 @@ def _converted(value: Any, hint: Any, path: str) -> Any:
         if plain is float and isinstance(value, str) and SCIENTIFIC.fullmatch(value):
             return float(value)
         if plain is Any or (plain is not type(None) and isinstance(value, plain) and type(value) is not bool):
-            return value
+            return _converted_inside(value, typing.get_args(choice), path)
         if (plain is bool and isinstance(value, bool)) or (plain is type(None) and value is None):
             return value
     expected = " or ".join("nothing" if c is type(None) else (typing.get_origin(c) or c).__name__ for c in choices)
     raise UserError(f"'{path}' is {value!r}; expected {expected}.")
+
+
+def _converted_inside(value: Any, hints: tuple[Any, ...], path: str) -> Any:
+    """The items of a list, or the names and values of a mapping, in the types that the recipe asks for."""
+    if isinstance(value, list) and hints:
+        return [_converted(item, hints[0], f"{path}[{number}]") for number, item in enumerate(value)]
+    if isinstance(value, dict) and hints:
+        name, inner = hints
+        whole = {f"{path}.{key}": (key, one) for key, one in value.items()}
+        return {_converted(key, name, at): _converted(one, inner, at) for at, (key, one) in whole.items()}
+    return value
 
 
 def _check(recipe: Recipe) -> None:
@@ -264,9 +275,11 @@ def _check(recipe: Recipe) -> None:
         value = getattr(train, name)
         if value is not None and value not in known:
             raise UserError(f"train.{name} is '{value}'. {nearest(value, known)}")
-    for name in train.augment or {}:
+    for name, strength in (train.augment or {}).items():
         if name not in AUGMENTATIONS:
             raise UserError(f"train.augment has no '{name}'. {nearest(name, AUGMENTATIONS)}")
+        if not strength >= 0:
+            raise UserError(f"train.augment.{name} is {strength:g}; expected 0 or more.")
     if train.label_smoothing is not None and not 0 <= train.label_smoothing < 1:
         raise UserError(f"train.label_smoothing is {train.label_smoothing}; expected a share from 0 to below 1.")
     for name in ("huber", "average", "weight_decay", "warm_up", "focal", "mixup", "cutmix"):
@@ -276,8 +289,10 @@ def _check(recipe: Recipe) -> None:
     _check_objective(train)
     if recipe.split.folds is not None and recipe.split.folds < 1:
         raise UserError(f"split.folds is {recipe.split.folds}; expected 1 or more.")
-    if recipe.seed < 0:
-        raise UserError(f"The seed is {recipe.seed}; expected 0 or more.")
+    for name, least in (("seed", 0), ("threads", 1), ("explain_rows", 0)):
+        value = getattr(recipe, name)
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}; expected {least} or more.")
 
 
 def _check_objective(train: TrainRecipe) -> None:
@@ -290,8 +305,8 @@ def _check_objective(train: TrainRecipe) -> None:
     if isinstance(weights, str) and weights != "balanced":
         raise UserError(f"train.class_weights is '{weights}'; expected balanced, or class: weight for some classes.")
     for name, weight in weights.items() if isinstance(weights, dict) else ():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
-            raise UserError(f"train.class_weights of '{name}' is {weight!r}; expected a number above 0.")
+        if not weight > 0:
+            raise UserError(f"train.class_weights of '{name}' is {weight:g}; expected a number above 0.")
     for name in ("teacher_candidate", "teacher_share", "temperature"):
         if getattr(train, name) is not None and train.teacher is None:
             raise UserError(f"train.{name} needs a teacher: add train.teacher=RUN, a finished run.")

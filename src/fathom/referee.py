@@ -49,7 +49,7 @@ class Verdict:
                  "sentence": self.sentence, "validation": self.validation, "test": self.test,
                  "difference": self.difference, "decision": self.decision, "members": self.members,
                  "confusion": self.confusion, "classes": list(self.classes)}  # fmt: skip
-        return _jsonable(value)
+        return jsonable(value)
 
 
 def judge(
@@ -94,9 +94,10 @@ def judge(
     if other is not None:
         of, to = sorted((advised, other), key=ordered.index, reverse=True)
         found = difference(of, to, test_targets, metric, modules[metric], units=test_units, seed=seed)
+    reasons = dict.fromkeys(look["reason"] for look in looks if "reason" in look)
     return Verdict(
         advised=advised.name,
-        sentence=sentence(advised, other, found, test, modules[metric], noun),
+        sentence="; ".join([sentence(advised, other, found, test, modules[metric], noun), *reasons]),
         task=task.kind,
         metric=metric,
         validation=validation,
@@ -174,7 +175,7 @@ def difference(
     values = [module.measure(c.test, targets) for c in (of, to)]
     value = values[0] - values[1]
     p, ends = math.nan, (math.nan, math.nan)
-    if math.isfinite(value) and len(targets) > 1:
+    if math.isfinite(value) and intervals.num_units(len(targets), units) > 1:
         both = [of.test, to.test]
         found = resampled_measure(module, both, targets, units, seed)
         if found is None:
@@ -197,11 +198,12 @@ def difference(
     return {"of": of.name, "to": to.name, "measure": metric, "value": value, "interval": list(ends), "p": p}
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """The value as every reader of JSON takes it: plain numbers, null for those that are not finite."""
     if isinstance(value, dict):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
+        return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
+        return [jsonable(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

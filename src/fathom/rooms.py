@@ -69,6 +69,15 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], whose:
             raise UserError(f"{whose} was given {name}={value}; expected {wanted}.")
 
 
+def check_ranges(ranges: Mapping[str, tuple[str, float]], given: Mapping[str, Any], whose: str) -> None:
+    """Refuse numbers that a part cannot use. `ranges` says which it can: option → (">", 0) or (">=", 1)."""
+    for name, (sign, bound) in ranges.items():
+        value = given.get(name)
+        if value is None or (value > bound if sign == ">" else value >= bound):
+            continue
+        raise UserError(f"{whose}.{name} is {value}; it must be {'above' if sign == '>' else 'at least'} {bound:g}.")
+
+
 def _is(value: object, kind: str) -> bool:
     # True is an int to Python, but no number to a reader.
     return isinstance(value, KINDS[kind][0]) and (kind == "bool" or not isinstance(value, bool))

@@ -54,7 +54,10 @@ class RunFolder:
             raise UserError(
                 f"{path} is not a run folder: it has no format.json. `fathom runs` lists the runs that exist."
             )
-        found = folder.read_json("format.json").get("format")
+        kept = folder.read_json("format.json")
+        found = kept.get("format") if isinstance(kept, dict) else None
+        if found is None:
+            raise UserError(f'{folder.inside("format.json")} is damaged: expected {{"format": {FORMAT}}}.')
         if not isinstance(found, int) or found > FORMAT:
             raise UserError(f"{path} has run format {found}; this Fathom reads up to {FORMAT}. Upgrade fathom-dl.")
         return folder
@@ -91,7 +94,8 @@ class RunFolder:
             raise
 
     def write_text(self, name: str, text: str) -> None:
-        self.write_bytes(name, text.encode())
+        # Names of files may hold bytes that are no text; as \udce9 they can be written, and read again from JSON.
+        self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
@@ -171,13 +175,13 @@ def free_path(name: str, where: str | Path = "runs") -> Path:
 
 
 def every_run(where: str | Path = "runs") -> Iterator[RunFolder]:
-    """The run folders inside a folder, by name."""
+    """The run folders inside a folder, by name, whether or not they can be read."""
     root = Path(where)
     if not root.is_dir():
         raise UserError(f"There is no folder {where} here. Runs are kept in runs/ unless --out says otherwise.")
     for path in sorted(root.iterdir()):
         if (path / "format.json").is_file():
-            yield RunFolder.open(path)
+            yield RunFolder(path)
 
 
 def _plain(value: Any) -> Any:

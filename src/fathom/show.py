@@ -22,7 +22,7 @@ def shown(measure: ModuleType, value: float | None) -> str:
 
 def shown_interval(measure: ModuleType, interval: Sequence[float | None] | None) -> str:
     """'57.40 % to 65.00 %', empty where there is none."""
-    if not interval or any(end is None for end in interval):
+    low, high = interval or (None, None)
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
-    low, high = interval
     return f"{shown(measure, low)} to {shown(measure, high)}"

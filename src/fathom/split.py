@@ -15,7 +15,7 @@ from fathom.duplicates import contradictions, duplicate_clusters
 from fathom.errors import UserError
 from fathom.partition import assign, connected, even_shares, labels, rare_units, shares, strata_of
 
-__all__ = ["Split", "contradictions", "duplicate_clusters", "folds", "split"]
+__all__ = ["Split", "contradictions", "duplicate_clusters", "folds", "most_folds", "split"]
 
 TEST = VALIDATE = 0.15
 # Beyond these, more rows would sharpen no verdict (0.3 points of accuracy) and are worth more in training.
@@ -131,7 +131,10 @@ def _sizes(place: np.ndarray, test: float | None, validate: float | None) -> np.
 
 
 def _by_time(times: np.ndarray, wanted: np.ndarray, notes: list[str]) -> np.ndarray:
-    """The latest rows are the test, those before them validate. Equal times stay together."""
+    """The latest rows are the test, those before them validate. Equal times stay together.
+
+    Integers are the rows' own order, which a text that goes on from row to row has: a column's numbers are floats.
+    """
     moments, moment = np.unique(times, return_inverse=True)
     parts = np.flatnonzero(wanted > 0)  # in the order of time
     if len(moments) < len(parts):
@@ -145,8 +148,10 @@ def _by_time(times: np.ndarray, wanted: np.ndarray, notes: list[str]) -> np.ndar
         # At least one moment for this part, and one left for each part to come.
         low, high = (borders[-1] + 1 if borders else 1), len(moments) - (len(parts) - done)
         borders.append(int(np.clip(nearest, low, high)))
-    starts = ", ".join(f"{PARTS[part]} from {moments[at]}" for part, at in zip(parts[1:], borders, strict=True))
-    notes.append(f"by time: {starts or 'all official'}")
+    is_order = times.dtype.kind == "i"
+    begins = [f"row {moments[at] + 1:,}" if is_order else str(moments[at]) for at in borders]
+    starts = ", ".join(f"{PARTS[part]} from {begin}" for part, begin in zip(parts[1:], begins, strict=True))
+    notes.append(f"{'in its order' if is_order else 'by time'}: {starts or 'all official'}")
     return parts[np.searchsorted(borders, moment, side="right")] if len(parts) else np.zeros(len(times), np.int64)
 
 
@@ -234,17 +239,45 @@ def folds(
     """
     if k < 2:
         raise UserError(f"{k} folds were asked for; at least 2 are needed.")
-    pool = np.sort(np.concatenate([split.train, split.validate]))
+    pool = _pool(split)
     if times is not None:
         return _forward(pool, times[pool], k)
-    unit = labels(_units(len(targets), groups, duplicates, [])[pool])
-    strata = strata_of(targets[pool], kind)
-    kept = rare_units(unit, strata) if kind == "classify" else unit[:0]
-    chosen = np.flatnonzero(~np.isin(unit, kept))
+    unit, strata, chosen = _foldable(pool, targets, kind, groups, duplicates)
     fold = np.full(len(pool), -1)
     stratum = labels(strata[chosen])
     fold[chosen] = assign(labels(unit[chosen]), stratum, even_shares(np.bincount(stratum), k), seed)
     return [(pool[fold != i], pool[fold == i]) for i in range(k)]
+
+
+def most_folds(
+    split: Split,
+    *,
+    targets: np.ndarray,
+    kind: TaskKind,
+    groups: np.ndarray | None = None,
+    times: np.ndarray | None = None,
+    duplicates: np.ndarray | None = None,
+) -> int:
+    """The largest `k` that `folds` can make of the same arrays."""
+    pool = _pool(split)
+    if times is not None:
+        return len(np.unique(times[pool])) - 1
+    unit, _, chosen = _foldable(pool, targets, kind, groups, duplicates)
+    return len(np.unique(unit[chosen]))
+
+
+def _pool(split: Split) -> np.ndarray:
+    return np.sort(np.concatenate([split.train, split.validate]))
+
+
+def _foldable(
+    pool: np.ndarray, targets: np.ndarray, kind: TaskKind, groups: np.ndarray | None, duplicates: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit and stratum of each row of the pool, and the places of those that may be validated."""
+    unit = labels(_units(len(targets), groups, duplicates, [])[pool])
+    strata = strata_of(targets[pool], kind)
+    kept = rare_units(unit, strata) if kind == "classify" else unit[:0]
+    return unit, strata, np.flatnonzero(~np.isin(unit, kept))
 
 
 def _forward(pool: np.ndarray, times: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -23,7 +23,7 @@ from fathom.text_networks import LanguageModel, MaskedModel, Translator
 from fathom.training import Checkpoint, Progress, State
 
 AnyNetwork = Network | LanguageModel | MaskedModel | Translator | Matcher
-GROUPS = ("weights", "average", "best", "optimizer")
+GROUPS = ("weights", "average", "best", "optimizer", "random")
 
 
 def save_networks(folder: RunFolder, config: Mapping[str, Any], members: list[State]) -> None:
@@ -79,8 +79,8 @@ def predictor(model: torch.nn.Module, config: Mapping[str, Any], device: torch.d
 
 
 def describe(config: Mapping[str, Any], network: AnyNetwork) -> str:
-    millions = network.num_parameters / 1e6
-    size = f"{millions:.1f} M" if millions >= 1 else f"{network.num_parameters:,}"
+    count = sum(parameter.numel() for parameter in network.model.parameters())
+    size = f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,}"
     return f"{config['name']}, {size} parameters"
 
 
@@ -100,13 +100,20 @@ def open_candidate(folder: RunFolder, name: str) -> Candidate | Ensemble:
 
 
 def save_checkpoint(folder: RunFolder, fold: int, saved: Checkpoint) -> None:
-    """Keep a training that is under way. Tensors go first: the position file says what is valid."""
-    name = f"last/fold-{fold}.safetensors"
-    groups = dict(zip(GROUPS, (saved.weights, saved.average, saved.best, saved.optimizer), strict=True))
+    """Keep a training that is under way. The position file is written last: it says which tensors are valid."""
+    name = _tensors_at(fold, saved.progress.step)
+    groups = dict(zip(GROUPS, (saved.weights, saved.average, saved.best, saved.optimizer, saved.random), strict=True))
     tensors = {f"{group}/{key}": value for group, state in groups.items() for key, value in state.items()}
-    folder.write_tensors(name, tensors | {"random": saved.random})
+    folder.write_tensors(name, tensors)
     position = dataclasses.asdict(saved.progress) | {"average_steps": saved.average_steps}
     folder.write_json(f"last/fold-{fold}.json", position)
+    for earlier in folder.inside("last").glob(f"fold-{fold}-step-*.safetensors"):
+        if earlier != folder.inside(name):
+            earlier.unlink()
+
+
+def _tensors_at(fold: int, step: int) -> str:
+    return f"last/fold-{fold}-step-{step}.safetensors"
 
 
 def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
@@ -114,12 +121,11 @@ def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
     if not folder.has(f"last/fold-{fold}.json"):
         return None
     position = folder.read_json(f"last/fold-{fold}.json")
-    tensors = folder.read_tensors(f"last/fold-{fold}.safetensors")
+    tensors = folder.read_tensors(_tensors_at(fold, position["step"]))
     states: dict[str, State] = {group: {} for group in GROUPS}
     for key, value in tensors.items():
         group, _, name = key.partition("/")
-        if name:
-            states[group][name] = value
+        states[group][name] = value
     average_steps = position.pop("average_steps")
     return Checkpoint(
         Progress(**position),
@@ -128,5 +134,5 @@ def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
         average_steps,
         states["best"],
         states["optimizer"],
-        tensors["random"],
+        states["random"],
     )

@@ -5,8 +5,8 @@ A network without an entry here is trained by the "default" style at its own def
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fathom import rooms
@@ -18,9 +18,9 @@ About = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Size:
-    """Options of a model's build(), with the epochs that suit it."""
+    """How large a model is, with the epochs that suit it."""
 
-    options: dict[str, Any]
+    options: dict[str, Any]  # of its build(); left out where the user names a published size
     epochs: int  # more than this gains nothing
     least_epochs: int  # with fewer than this a smaller size is better
     why: str
@@ -28,10 +28,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Style:
-    """Training settings, and sizes from the largest to the smallest."""
+    """Training settings, sizes from the largest to the smallest, and options of build() for all of them."""
 
     train: TrainRecipe
     sizes: tuple[Size, ...]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def default(about: About, rows: int, task: Task) -> Style:
@@ -123,16 +124,15 @@ def transformer(about: About, rows: int, task: Task) -> Style:
         patience=4,
     )
     epochs = min(12, max(4, round(40_000 / rows)))
-    size = Size({"drop_tokens": 0.1 if words["length"] < 35 else 0.4}, epochs, 2, f"{rows:,} texts")
-    return Style(settings, (size,))
+    drop_tokens = 0.1 if words["length"] < 35 else 0.4
+    return Style(settings, (Size({}, epochs, 2, f"{rows:,} texts"),), {"drop_tokens": drop_tokens})
 
 
 def lstm(about: About, rows: int, task: Task) -> Style:
     """As the Transformer, at twice the rate."""
     alike = transformer(about, rows, task)
-    (size,) = alike.sizes
-    options = {"drop_tokens": min(0.2, size.options["drop_tokens"])}
-    return Style(replace(alike.train, learning_rate=2e-3), (replace(size, options=options),))
+    drop_tokens = min(0.2, alike.options["drop_tokens"])
+    return Style(replace(alike.train, learning_rate=2e-3), alike.sizes, {"drop_tokens": drop_tokens})
 
 
 def fused(about: About, rows: int, task: Task) -> Style:
@@ -172,10 +172,9 @@ def translate(about: About, rows: int, task: Task) -> Style:
         patience=6,
         label_smoothing=0.1,
     )
-    options = {"depth": 3, "width": 256, "dropout": 0.2}
-    return Style(
-        settings, (Size(options, 30, 6, f"{rows:,} pairs"), Size(options | {"width": 128}, 30, 1, f"{rows:,} pairs"))
-    )
+    large, small = ({"depth": 3, "width": width} for width in (256, 128))
+    sizes = (Size(large, 30, 6, f"{rows:,} pairs"), Size(small, 30, 1, f"{rows:,} pairs"))
+    return Style(settings, sizes, {"dropout": 0.2})
 
 
 def pair(about: About, rows: int, task: Task) -> Style:
@@ -195,11 +194,11 @@ def pair(about: About, rows: int, task: Task) -> Style:
         augment={"shift": 0.04},
     )
     epochs = passes(rows, at_a_thousand=80, least=16)
-    # The tokens of a text have no sign that ends it: 0 never stands in one, so that each is read to its last token.
-    small = {"end": 0, "patch": min(8 if side < 64 else 16, side)}
+    small = {"patch": min(8 if side < 64 else 16, side)}
     large = small | {"width": 128, "text_width": 128}
     sizes = (Size(large, epochs, 3 * epochs // 4, f"{rows:,} pairs"), Size(small, epochs, 2, f"{rows:,} pairs"))
-    return Style(settings, sizes)
+    # The tokens of a text have no sign that ends it: 0 never stands in one, so that each is read to its last token.
+    return Style(settings, sizes, {"end": 0})
 
 
 def batch_size(rows: int, most: int) -> int:
@@ -224,10 +223,14 @@ def style_of(model: str, task: Task) -> Callable[[About, int, Task], Style]:
     def style(about: About, rows: int, task: Task) -> Style:
         whole = OF_TASKS[task.kind](about, rows, task)
         # Sizes are of the model that is usual for the task; another has what it shares with that one.
-        sizes = (replace(s, options={n: v for n, v in s.options.items() if n in known}) for s in whole.sizes)
-        return replace(whole, sizes=tuple(sizes))
+        sizes = (replace(s, options=_among(known, s.options)) for s in whole.sizes)
+        return replace(whole, sizes=tuple(sizes), options=_among(known, whole.options))
 
     return style
+
+
+def _among(known: Collection[str], options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in known}
 
 
 OF_TASKS: dict[str, Callable[[About, int, Task], Style]] = {

@@ -11,6 +11,7 @@ from fathom.errors import UserError
 from fathom.fields import category, number, text
 from fathom.recipe import Recipe
 from fathom.rooms import every, nearest
+from fathom.sources.parts.columns import find_column
 
 # Which objective a task is trained by, and the measure that decides where none was asked for.
 OBJECTIVES = {
@@ -37,7 +38,7 @@ def find_target(table: Table, wanted: str | int | None) -> tuple[str, str]:
     """Name of the target column and why it was taken. Raises UserError naming the nearest column."""
     names = list(table.columns)
     if wanted is not None:
-        return _named(wanted, names), "as asked"
+        return str(find_column(names, wanted, "The data", table.first)), "as asked"
     if table.target is not None:
         return table.target, "the data says so"
     usual = [name for name in names if name.lower() in USUAL_NAMES]
@@ -48,7 +49,9 @@ def find_target(table: Table, wanted: str | int | None) -> tuple[str, str]:
         other = next(name for name in names if name not in texts)
         return other, f"it stands beside the one text column '{texts[0]}'"
     shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
-    raise UserError(f"Which column is to be predicted? Pass --target NAME (or its number, from 1). Columns: {shown}.")
+    raise UserError(
+        f"Which column is to be predicted? Pass --target NAME (or its number, from {table.first}). Columns: {shown}."
+    )
 
 
 def is_language(table: Table, recipe: Recipe) -> bool:
@@ -81,19 +84,6 @@ def is_translation(table: Table, target: str, recipe: Recipe) -> bool:
 def _are_too_many(distinct: int, rows: int) -> bool:
     """Whether values are no classes."""
     return distinct > MOST_CLASSES or distinct > rows / 2
-
-
-def _named(wanted: str | int, names: list[str]) -> str:
-    if isinstance(wanted, str) and wanted in names:
-        return wanted
-    if str(wanted).lstrip("-").isdigit():
-        place = int(wanted)
-        if 1 <= place <= len(names):
-            return names[place - 1]
-        if -len(names) <= place <= -1:
-            return names[place]
-        raise UserError(f"Column number {place} was asked for as the target; the table has columns 1 to {len(names)}.")
-    raise UserError(f"There is no column '{wanted}' to predict. {nearest(str(wanted), names)}")
 
 
 def _looks_like_text(values: np.ndarray) -> bool:

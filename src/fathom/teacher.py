@@ -98,7 +98,7 @@ class _Seen:
 
 
 def _seen(folder: RunFolder, name: str, folds: int, prepared: Prepared, say: Say) -> _Seen | None:
-    """Rows are known by where they come from; None where the teacher's data is another's."""
+    """Rows are known by where they come from, whatever the data is called; None where none is known."""
     split = folder.read_table("split.parquet")
     own, theirs = [prepared.table.places[row] for row in range(len(prepared.table))], list(split["place"])
     found = _found(own, theirs)
@@ -106,7 +106,7 @@ def _seen(folder: RunFolder, name: str, folds: int, prepared: Prepared, say: Say
         # The same file may lie in another folder by now.
         found = _found([os.path.basename(place) for place in own], [os.path.basename(place) for place in theirs])
     known = found >= 0
-    if name != prepared.table.name or not known.any():
+    if not known.any():
         say("Doctor", f"the teacher was fitted on other data ('{name}'): whether it met rows that judge is not known")
         return None
     part = np.where(known, split["part"][found], "")

@@ -39,10 +39,6 @@ class LanguageModel:
         (about,) = config["about"].values()
         self.context, self.device = int(about["length"]), device
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
     def predict(self, examples: Examples) -> np.ndarray:
         """The log-probability of each row in nats, float64 [N]: the sum over its tokens."""
         stream, starts = stream_of(examples)
@@ -72,10 +68,6 @@ class MaskedModel:
         self.context, self.device, self.mask = int(about["length"]), device, int(config["spec"]["mask"])
         self.turns = math.ceil(1 / float(config["spec"]["masked"]))
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
     def predict(self, examples: Examples) -> np.ndarray:
         """The pseudo-log-likelihood of each row in nats, float64 [N]: each token given all others around it.
 
@@ -92,14 +84,14 @@ class MaskedModel:
         """Of each token of windows [B, T]: float64 [B · T]."""
         self.model.eval()
         tokens = rows.to(self.device)
-        found = torch.zeros(tokens.shape, dtype=torch.float64, device=self.device)
+        found = torch.zeros(tokens.shape, device=self.device)
         for turn in range(self.turns):
             hidden = torch.zeros_like(tokens, dtype=torch.bool)
             hidden[:, turn :: self.turns] = True
             logits = self.model(torch.where(hidden, self.mask, tokens)).float()
             chosen = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
-            found = torch.where(hidden, chosen.double(), found)
-        return found.flatten().cpu().numpy()
+            found = torch.where(hidden, chosen, found)
+        return found.flatten().cpu().double().numpy()
 
 
 def _windows(tokens: Tensor, context: int) -> Iterator[Tensor]:
@@ -116,10 +108,6 @@ class Translator:
     def __init__(self, model: nn.Module, config: Mapping[str, Any], device: torch.device) -> None:
         self.model, self.spec, self.device = model.eval(), config["spec"], device
         self.target = str(self.spec["name"])
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     @torch.inference_mode()
     def loss(self, examples: Examples, references: np.ndarray) -> float:
@@ -142,7 +130,8 @@ class Translator:
         (name,) = examples.of_form("tokens")
         for chosen, inputs in in_order(tensors, np.arange(len(examples)), TEXTS_AT_A_TIME):
             source = inputs if isinstance(inputs, torch.Tensor) else inputs[name]
-            most = min(int(self.spec["length"]), LONGER * source.shape[1] + MORE)
+            lengths = (source != PAD).sum(dim=1).tolist()
+            most = [min(int(self.spec["length"]), LONGER * length + MORE) for length in lengths]
             written = beam_search(
                 self.model, {name: source}, self.target, first=END, stop=END, new_tokens=most, beams=beams
             )

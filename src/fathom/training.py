@@ -74,7 +74,7 @@ class Checkpoint(NamedTuple):
     average_steps: int
     best: State
     optimizer: State
-    random: Tensor
+    random: State  # by kind of device
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Trainer:
     validate: Callable[[nn.Module], tuple[float, float]]  # model → (loss, metric) on validation rows
     recipe: TrainRecipe
     device: torch.device
-    seconds: float = math.inf  # from now on; the clock is ignored where `corrections` are given
+    seconds: float = math.inf  # from the first step, before an interruption too; ignored where `replay` is given
     replay: tuple[list[list[int]], int | None] | None = None  # corrections and stop of the run to be repeated
     on_step: Callable[[Step, int], None] | None = None
     on_epoch: Callable[[Epoch], None] | None = None
@@ -130,7 +130,7 @@ class Trainer:
         shape = SHAPES[recipe.schedule]
         warm_up = {} if recipe.warm_up is None else {"warm_up": recipe.warm_up}
         done = progress.step - progress.epoch * self.steps_per_epoch
-        total, rows = torch.zeros((), device=self.device), 0.0
+        total, rows, refused = (torch.zeros((), device=self.device) for _ in range(3))
         self.model.train()
         for step in train(
             self.model,
@@ -144,12 +144,11 @@ class Trainer:
             start=progress.step,
         ):
             progress.step = step.index
-            progress.refused += step.refused
+            refused += step.refused
             if self.average is not None:
                 self.average.update(self.model)
-            if not step.refused:
-                total += step.loss.detach() * step.rows
-                rows += step.rows
+            total += step.loss.masked_fill(step.refused, 0.0) * step.rows
+            rows += step.rows * ~step.refused
             if self.on_step is not None:
                 self.on_step(step, self.pace.total)
             if self._must_stop(begun):
@@ -158,7 +157,8 @@ class Trainer:
             if step.index >= self.pace.total:
                 break
         progress.epoch += 1
-        return float(total) / rows if rows else math.nan
+        progress.refused += int(refused)
+        return float(total / rows) if rows else math.nan
 
     def _must_stop(self, begun: float) -> bool:
         if self.replay is not None:
@@ -171,6 +171,7 @@ class Trainer:
         judged = self.average.model if self.average is not None else self.model
         judged.eval()
         loss, metric = self.validate(judged)
+        loss = math.inf if math.isnan(loss) else loss  # the worst there is, not the one that nothing is below
         better = loss < progress.best_loss or not self.best
         if better:
             progress.best_loss, progress.best_epoch = loss, progress.epoch
@@ -229,7 +230,7 @@ class Trainer:
             0 if self.average is None else self.average.steps,
             _copied(self.best),
             _copied(_optimizer_tensors(self.optimizer, self.model)),
-            torch.get_rng_state(),
+            _random_states(self.device),
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -242,7 +243,14 @@ class Trainer:
         self.best = dict(saved.best)
         _load_optimizer_tensors(self.optimizer, self.model, saved.optimizer)
         self.pace = Pace(self.pace.first_total, [(step, total) for step, total in saved.progress.corrections])
-        torch.set_rng_state(saved.random)
+        torch.set_rng_state(saved.random["cpu"])
+        if "cuda" in saved.random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved.random["cuda"], self.device)
+
+
+def _random_states(device: torch.device) -> State:
+    found = {"cpu": torch.get_rng_state()}
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def _copied(state: Mapping[str, Tensor]) -> State:
@@ -262,4 +270,4 @@ def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, 
     for name, parameter in model.named_parameters():
         mine = {key.rsplit("/", 1)[1]: value for key, value in state.items() if key.rsplit("/", 1)[0] == name}
         if mine:
-            optimizer.state[parameter] = mine
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in mine.items()}

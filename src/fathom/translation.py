@@ -19,7 +19,7 @@ from fathom.data import Examples, LeftOut, Ragged, Table, Task
 from fathom.encode import Specs, about
 from fathom.errors import UserError
 from fathom.fields import text
-from fathom.prepared import Prepared
+from fathom.prepared import Prepared, tell_left_out
 from fathom.recipe import Recipe
 from fathom.rooms import nearest
 
@@ -35,13 +35,16 @@ def prepare(table: Table, target: str, recipe: Recipe, say: Say, why: str) -> Pr
     source = _source(columns, target)
     left_out = list(table.left_out)
     texts = {name: text.texts(columns[name]) for name in (source, target)}
-    for name, values in texts.items():
-        left_out += [LeftOut(table.places[row], f"no text in '{name}'") for row in np.flatnonzero(values == "")]
-    keep = np.flatnonzero((texts[source] != "") & (texts[target] != ""))
+    is_empty = (texts[source] == "") | (texts[target] == "")
+    for row in np.flatnonzero(is_empty):
+        without = " and ".join(f"'{name}'" for name, values in texts.items() if values[row] == "")
+        left_out.append(LeftOut(table.places[row], f"no text in {without}"))
+    keep = np.flatnonzero(~is_empty)
     if len(keep) < 20:
         raise UserError(f"Only {len(keep):,} pairs of texts; at least 20 are needed, and thousands to learn much.")
     table = table.take(keep)
     say("Task", f"translate '{source}' into '{target}' ({why})")
+    tell_left_out(left_out, say)
     return Prepared(
         replace(table, columns={source: table.columns[source]}),
         Task("translate", target, (), why),
@@ -58,7 +61,7 @@ def prepare(table: Table, target: str, recipe: Recipe, say: Say, why: str) -> Pr
 def _source(columns: dict[str, np.ndarray], target: str) -> str:
     if target not in columns:
         raise UserError(f"There is no column '{target}' to translate into. {nearest(target, columns)}")
-    others = [name for name, values in columns.items() if name != target and _is_text(values)]
+    others = [name for name, values in columns.items() if name != target and _holds_texts(values)]
     if len(others) != 1:
         found = f"{len(others)} could be meant ({', '.join(others)})" if others else "no other column holds texts"
         remedy = f" Leave out what is not meant: --drop {others[-1]}." if others else ""
@@ -66,7 +69,8 @@ def _source(columns: dict[str, np.ndarray], target: str) -> str:
     return others[0]
 
 
-def _is_text(values: np.ndarray) -> bool:
+def _holds_texts(values: np.ndarray) -> bool:
+    # Without letters too: a date may be what is put into words.
     return values.dtype == object and all(value is None or isinstance(value, str) for value in values[:200])
 
 
@@ -78,6 +82,18 @@ def fit_texts(prepared: Prepared, rows: np.ndarray, vocabulary: int | None) -> t
     joint |= {"length": LONGEST}
     why = prepared.whys[source]
     return {source: joint | {"name": source, "why": why}}, joint | {"name": prepared.task.target}
+
+
+def told_cut(prepared: Prepared, target: dict[str, Any]) -> list[str]:
+    """How many pairs have a text of more tokens than are read, if any."""
+    (source,) = prepared.kinds
+    is_cut = np.zeros(len(prepared.table), bool)
+    for texts in (text.texts(prepared.table.columns[source]), prepared.targets):
+        # A token has a byte at least.
+        rows = np.flatnonzero([len(one.encode("utf-8", "replace")) >= LONGEST for one in texts])
+        is_cut[rows] |= np.diff(text.encode(texts[rows], target)["tokens"].starts) >= LONGEST
+    count = int(is_cut.sum())
+    return [f"{count:,} pairs have a text of more than {LONGEST} tokens, and are read up to there"] if count else []
 
 
 def about_pair(specs: Specs, target: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -120,10 +136,13 @@ def taught(inputs: Any, target: str) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def with_target(examples: Examples, references: np.ndarray, target: dict[str, Any]) -> Examples:
-    """The examples with the target's tokens as one more input; each begins and ends with END."""
+    """The examples with the target's tokens as one more input; it begins with END, and ends so if it is whole."""
     tokens: Ragged = text.encode(references, target)["tokens"]
-    lengths = np.diff(tokens.starts) + 1
-    ends = np.insert(tokens.values, tokens.starts[1:], END)
+    lengths = np.diff(tokens.starts)
+    # A text that was cut does not end there, and nobody is to learn that it did.
+    is_whole = lengths < target["length"]
+    ends = np.insert(tokens.values, tokens.starts[1:][is_whole], END)
+    lengths = lengths + is_whole
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     form = {"form": "stream", "vocabulary": target["vocabulary"], "length": target["length"] + 1}
     name = str(target["name"])

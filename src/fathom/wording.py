@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
+ONE_GROUP = "the test rows are one group, which allows no interval"
+
 
 class Named(Protocol):
     """What a sentence needs of a candidate."""
@@ -40,7 +42,9 @@ def sentence(
     shown = _amount(difference, module, test)
     cost = _cost(advised.seconds_per_row, other.seconds_per_row, noun)
     if math.isnan(low):
-        return f"use {advised.called}, by the validation rows; {module.LABEL} is undefined on the test rows{cost}"
+        is_undefined = math.isnan(difference["value"])
+        why = f"{module.LABEL} is undefined on the test rows" if is_undefined else ONE_GROUP
+        return f"use {advised.called}, by the validation rows; {why}{cost}"
     if difference["of"] == advised.name:
         return f"use {advised.called}: {_for_complex(advised, other, low, high, shown, test)}{cost}"
     return f"use {advised.called}: {_for_simple(other, low, high, shown)}{cost}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import shutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ import pytest
 
 from fathom import rooms
 from fathom.data import Examples, Ragged, Task
+from fathom.errors import UserError
 
 BASELINES = rooms.every("baselines")
 ROWS = 400
@@ -289,6 +293,42 @@ def test_saved_equals_loaded_and_holds_no_pickle(part: str, name: str, tmp_path:
         assert not content.startswith(b"\x80"), path
         assert b"cnumpy" not in content, path
         assert b"csklearn" not in content, path
+
+
+@each_claimed
+def test_a_damaged_folder_is_named(part: str, name: str, tmp_path: Path) -> None:
+    fitted(part, name).save(tmp_path / "whole")
+    for file in sorted(path.name for path in (tmp_path / "whole").iterdir()):
+        for content in (None, b"", b"nonsense"):
+            folder = tmp_path / "damaged"
+            shutil.copytree(tmp_path / "whole", folder)
+            (folder / file).unlink()
+            if content is not None:
+                (folder / file).write_bytes(content)
+            with pytest.raises(UserError, match=f"{re.escape(str(folder))} cannot be read"):
+                BASELINES[part].load(folder)
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("part", BASELINES)
+def test_every_number_has_a_range_and_is_refused_outside(part: str) -> None:
+    given = inspect.signature(BASELINES[part].fit).parameters.values()
+    numbers = {one.name for one in given if re.match("int|float", str(one.annotation))} - {"seed", "seconds"}
+    ranges = getattr(BASELINES[part], "RANGES", {})
+    assert set(ranges) == numbers
+    for option, (sign, bound) in ranges.items():
+        for value in (bound - 1, bound, float("nan"))[:: 1 if sign == ">" else 2]:
+            with pytest.raises(UserError, match=f"baselines.{part}.{option} is {value}; it must be"):
+                rooms.check_ranges(ranges, {option: value}, f"baselines.{part}")
+        rooms.check_ranges(ranges, {option: bound + 1}, f"baselines.{part}")
+
+
+@each_claimed
+def test_the_least_of_every_range_can_be_fitted(part: str, name: str) -> None:
+    examples, _, task = case(name)
+    for option, (sign, bound) in getattr(BASELINES[part], "RANGES", {}).items():
+        if sign == ">=":
+            check_predictions(fit(part, name, **{option: bound}).predict(examples), task)
 
 
 @each_claimed

@@ -1,7 +1,8 @@
 """Every file of models/ keeps the contract of a model. There is no list to edit: a new file is tested as it appears.
 
 A model is tried on every kind of input that it claims. Shares of dropped values are set to 0 where a test is about
-something else.
+something else. What a reader would get wrong: a fresh model hides errors (ViT answers 0 to everything), so tests that
+compare answers move every parameter from its start; tests that train leave it there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from fathom import rooms
 from fathom.batches import Batch
 from fathom.errors import UserError
 from fathom.loop import train
+from fathom.models.parts.cache import Cache
 from fathom.objectives.classify import Classify
 from fathom.objectives.regress import Regress
+from tests.parity.common import randomise
 
 NUMBERS = {
     "form": "numbers",
@@ -107,7 +110,12 @@ def build(module: ModuleType, inputs: dict[str, dict[str, Any]], outputs: int = 
     return module.build(inputs, outputs, **{name: 0.0 for name in known if name.startswith("drop")})
 
 
-def select(values: Tensor | dict[str, Tensor], rows: slice) -> Tensor | dict[str, Tensor]:
+def moved(module: ModuleType, inputs: dict[str, dict[str, Any]], outputs: int = 3, seed: int = 0) -> nn.Module:
+    """The model as after some training, in eval mode."""
+    return randomise(build(module, inputs, outputs, seed), seed)
+
+
+def select(values: Tensor | dict[str, Tensor], rows: slice | Tensor) -> Tensor | dict[str, Tensor]:
     return values[rows] if isinstance(values, Tensor) else {name: value[rows] for name, value in values.items()}
 
 
@@ -180,6 +188,9 @@ def test_output_shape(module: ModuleType, inputs: dict[str, dict[str, Any]], out
     raw = build(module, inputs, outputs)(make(inputs))
     assert raw.dim() in (2, 3)
     assert (raw.shape[0], raw.shape[-1]) == (ROWS, outputs)
+    for about in inputs.values():
+        if about["form"] == "stream":
+            assert raw.shape == (ROWS, about["length"], outputs), "a stream gets an answer at each position"
     assert raw.dtype == torch.float32
     assert torch.isfinite(raw).all()
 
@@ -216,18 +227,19 @@ def test_eval_is_deterministic_and_rows_do_not_see_each_other(
     module: ModuleType, inputs: dict[str, dict[str, Any]]
 ) -> None:
     torch.manual_seed(0)
-    model = module.build(inputs, 3).eval()
+    model = randomise(module.build(inputs, 3))
     values = make(inputs)
     with torch.no_grad():
         whole = model(values)
         assert torch.equal(whole, model(values))
+        assert len(whole.unique(dim=0)) == ROWS, "an answer that is the same for all rows could not tell"
         part = model(select(values, slice(2, 5)))
     torch.testing.assert_close(part, whole[2:5], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("module", "inputs"), CLAIMED)
 def test_saved_equals_loaded(module: ModuleType, inputs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    model, other = build(module, inputs, seed=0).eval(), build(module, inputs, seed=1).eval()
+    model, other = moved(module, inputs, seed=0), moved(module, inputs, seed=1)
     values = make(inputs)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
@@ -239,7 +251,7 @@ def test_saved_equals_loaded(module: ModuleType, inputs: dict[str, dict[str, Any
     ("module", "inputs"), [c for c in CLAIMED if {"tokens", "frames"} & {a["form"] for a in c.values[1].values()}]
 )
 def test_padding_does_not_leak(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
-    model = build(module, inputs).eval()
+    model = moved(module, inputs)
     values = make(inputs)
     named = {next(iter(inputs)): values} if isinstance(values, Tensor) else values
     more = {"tokens": ((0, 5), 0), "frames": ((0, 0, 0, 5), float("nan"))}
@@ -259,7 +271,7 @@ def test_padding_does_not_leak(module: ModuleType, inputs: dict[str, dict[str, A
 def test_augmented_pictures_of_floats_are_the_same_as_bytes(
     module: ModuleType, inputs: dict[str, dict[str, Any]]
 ) -> None:
-    model = build(module, inputs).eval()
+    model = moved(module, inputs)
     values = make(inputs)
     floats = (
         values.float()
@@ -272,7 +284,7 @@ def test_augmented_pictures_of_floats_are_the_same_as_bytes(
 
 @pytest.mark.parametrize(("module", "inputs"), CLAIMED)
 def test_exports_for_any_number_of_rows(module: ModuleType, inputs: dict[str, dict[str, Any]]) -> None:
-    model = build(module, inputs).eval()
+    model = moved(module, inputs)
     values = make(inputs)
     any_rows = {0: torch.export.Dim("rows", min=2)}
     shapes = any_rows if isinstance(values, Tensor) else dict.fromkeys(values, any_rows)
@@ -282,11 +294,40 @@ def test_exports_for_any_number_of_rows(module: ModuleType, inputs: dict[str, di
         torch.testing.assert_close(exported(other), model(other), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("module", "inputs"), [c for c in CLAIMED if "stream" in {about["form"] for about in c.values[1].values()}]
+)
+@torch.no_grad()
+def test_with_a_cache_pieces_are_the_whole_and_rows_go_on_in_another_order(
+    module: ModuleType, inputs: dict[str, dict[str, Any]]
+) -> None:
+    torch.manual_seed(0)
+    # Two layers at least: each must find its own state again.
+    model = randomise(module.build(inputs, 3, depth=2))
+    if "cache" not in inspect.signature(model.forward).parameters:
+        return  # BERT reads both sides
+    streams = [name for name, about in inputs.items() if about["form"] == "stream"]
+
+    def piece(values: Tensor | dict[str, Tensor], first: int, last: int) -> Tensor | dict[str, Tensor]:
+        if isinstance(values, Tensor):
+            return values[:, first:last]
+        return values | {name: values[name][:, first:last] for name in streams}
+
+    values, rows = make(inputs, rows=3), torch.tensor([2, 0, 0, 1])
+    whole, cache = model(values), Cache()
+    begun = [model(piece(values, *part), cache=cache) for part in ((0, 4), (4, 5), (5, 6))]
+    torch.testing.assert_close(torch.cat(begun, dim=1), whole[:, :6], rtol=1e-4, atol=1e-5)
+    assert cache.length == 6
+    cache.reorder(rows)
+    rest = [model(piece(select(values, rows), *part), cache=cache) for part in ((6, 7), (7, 12))]
+    torch.testing.assert_close(torch.cat(rest, dim=1), whole[rows, 6:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_torch_compile_takes_it(name: str) -> None:
     """Traced by torch.compile, without code made from it: that is slow, and tried on one model below."""
     inputs = next(inputs for inputs in CASES.values() if EVERY[name].claims(inputs))
-    model = build(EVERY[name], inputs).eval()
+    model = moved(EVERY[name], inputs)
     values = make(inputs)
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(model, backend="eager")(values), model(values))

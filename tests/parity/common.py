@@ -49,11 +49,13 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def brought_over(theirs: nn.Module, folder: Path, *, seed: int = 0) -> Pretrained:
-    """Randomise their model (see `randomise`), save it as they do, and load it as ours."""
+    """Randomise their model (see `randomise`), save it as they do, and load it as ours, which knows every setting."""
     randomise(theirs, seed)
     where = Path(tempfile.mkdtemp(dir=folder))
     theirs.save_pretrained(where)
-    return from_pretrained(where)
+    loaded = from_pretrained(where)
+    assert not any("nothing here reads" in note for note in loaded.notes), loaded.notes
+    return loaded
 
 
 def written_back(loaded: Pretrained, kind: Any, folder: Path, *, not_ours: Iterable[str] = ()) -> nn.Module:

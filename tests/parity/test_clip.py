@@ -134,6 +134,7 @@ def test_old_files_are_read(transformers: Any, tmp_path: Path) -> None:
     [
         (None, {"architectures": ["CLIPTextModel"]}, "architectures"),
         ("text_config", {"hidden_act": "relu"}, "hidden_act"),
+        ("text_config", {"is_causal": False}, "is_causal"),
         ("vision_config", {"layer_norm_eps": 1e-3}, "layer_norm_eps"),
         ("vision_config", {"image_size": 10}, "image_size"),
         ("vision_config", {"patch_size": [4, 4]}, "patch_size"),
@@ -254,6 +255,7 @@ def test_contrastive_loss_falls_and_reaches_the_scale() -> None:
         ({"text_width": 0}, "model.text_width=0"),
         ({"text_width": 64, "text_heads": 5}, "Type model.text_heads=4"),
         ({"depth": 0}, "model.depth=0"),
+        ({"norm_eps": -1.0}, "model.norm_eps=-1.0"),
         ({"activation": "gellu"}, "Did you mean"),
         ({"drop_attention": 1.0}, "model.drop_attention=1.0"),
     ],

@@ -50,6 +50,8 @@ def theirs_of(variant: str) -> tuple[nn.Module, str]:
     stem, architecture, own = VARIANTS[variant]
     small = {
         "vocab_size": VOCABULARY,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -66,6 +68,8 @@ def settings_of(config: Any) -> Any:
     """What the converter adds for some of them, and the frequencies of Llama 3, which are a tensor."""
 
     def add(writer: Any) -> None:
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
         rope = config.rope_parameters
         if rope["rope_type"] == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -193,7 +197,8 @@ def test_smollm2_has_the_published_settings(smollm: tuple[Pretrained, Path]) -> 
 
     published = SIZES["smollm2-135m"]
     assert published.items() <= loaded.blueprint.options.items()
-    assert loaded.blueprint.inputs["text"] == {"form": "stream", "vocabulary": 49152, "length": 8192}
+    ids = {"start": 1, "end": 2, "padding": 2}
+    assert loaded.blueprint.inputs["text"] == {"form": "stream", "vocabulary": 49152, "length": 8192, **ids}
     assert loaded.notes == ()
 
 

@@ -79,6 +79,17 @@ def test_the_head_is_a_matrix_of_its_own_only_where_it_was(tmp_path: Path) -> No
     assert not torch.equal(own.model.head.weight, own.model.embed.weight)
 
 
+def test_a_head_that_is_the_embedding_without_its_scale(tmp_path: Path) -> None:
+    """As theirs makes it afresh from the settings of v1.1."""
+    theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**SMALL | V1_1))
+    assert theirs.lm_head.weight is theirs.shared.weight
+    loaded = brought_over(theirs, tmp_path)
+    inputs, inside = texts()
+    wanted = theirs_of(theirs, inputs, inside)
+    assert_same(loaded.model(inputs, inside), wanted)
+    assert_same(theirs_of(written_back(loaded, type(theirs), tmp_path), inputs, inside), wanted)
+
+
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("settings", [{}, V1_1])
 def test_source_padded_on_either_side(settings: dict[str, Any], left: bool, tmp_path: Path) -> None:

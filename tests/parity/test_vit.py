@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fathom.errors import UserError
 from fathom.models import vit
-from fathom.models.parts.patching import patch_for, resize_positions, resized
+from fathom.models.parts.patching import resize_positions, resized
 from fathom.models.parts.stochastic_depth import StochasticDepth
 from fathom.network import build
 from fathom.pretrained import from_pretrained, save_pretrained
@@ -159,10 +159,16 @@ def test_a_model_without_patches_cannot_be_resized() -> None:
     ],
 )
 def test_published_sizes(size: str, patch: int, count: int) -> None:
+    usual = {"huge": 14}.get(size, 16)
     with torch.device("meta"):
-        model = vit.build(photo(224, 224), 1000, size=size, patch=patch)
+        model = vit.build(photo(224, 224), 1000, size=size, patch=None if patch == usual else patch)
+    assert model.patches.patch == patch
     assert sum(p.numel() for p in model.parameters()) == count
-    assert patch_for(photo(224, 224)["photo"]) == 16
+
+
+def test_on_small_pictures_a_named_size_has_their_patch() -> None:
+    with torch.device("meta"):
+        assert vit.build(photo(32, 32), 10, size="huge").patches.patch == 4
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(4, 4, (2, 2)), (28, 28, (7, 7)), (30, 45, (4, 6))])
@@ -185,10 +191,9 @@ def test_what_is_padded_looks_like_the_mean_colour() -> None:
     assert_same(small(given), large.eval()(filled))
 
 
-@pytest.mark.parametrize("pool", ["class", "mean"])
-def test_trained_weights_keep_rows_apart_and_export(pool: str) -> None:
-    """As the contract of models says it; there the head is zero still, and so is every answer."""
-    model = randomise(vit.build(photo(8, 8), 3, pool=pool))
+def test_without_a_class_token_rows_are_kept_apart_and_exported_too() -> None:
+    """As the contract of models says it of the other pool."""
+    model = randomise(vit.build(photo(8, 8), 3, pool="mean"))
     given = pixels(6, 3, 8, 8)
     whole = model(given)
     assert len(whole.unique(dim=0)) == 6
@@ -204,13 +209,14 @@ def test_mean_pooling_reads_every_patch_alike() -> None:
     assert model.no_decay() == [model.positions]
 
 
-def test_starts_as_published() -> None:
+def test_matrices_start_by_their_size_and_patches_as_faint_as_positions() -> None:
     torch.manual_seed(0)
     model = vit.build(photo(32, 32), 10, width=128)
     assert not model(pixels(2, 3, 32, 32)).any(), "the head is zero"
+    for vectors in (model.patches.project.weight, model.positions):
+        assert float(vectors.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert not model.patches.project.bias.any()
     assert not model.class_token.any()
-    assert float(model.positions.detach().std()) == pytest.approx(0.02, rel=0.05)
-    assert float(model.patches.project.weight.detach().std()) == pytest.approx((3 * 4 * 4) ** -0.5, rel=0.05)
     for part in model.blocks.modules():
         if isinstance(part, nn.Linear):
             assert float(part.weight.detach().abs().max()) == pytest.approx(
@@ -252,6 +258,7 @@ def test_dropout_is_for_training_only(share: str) -> None:
         ({"depth": 0}, "model.depth=0"),
         ({"width": 64, "heads": 5}, "Type model.heads=4"),
         ({"hidden": 0}, "model.hidden=0"),
+        ({"norm_eps": -1.0}, "model.norm_eps=-1.0"),
         ({"patch": 9}, "Type model.patch=2"),
         ({"patch": 0}, "model.patch=0"),
         ({"activation": "gellu"}, "Did you mean 'gelu'"),

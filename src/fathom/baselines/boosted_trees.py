@@ -10,18 +10,17 @@ Source: Ke et al. 2017, "LightGBM: A Highly Efficient Gradient Boosting Decision
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 
+from fathom.baselines.parts.clock import Clock
 from fathom.baselines.parts.growth import (
     PATIENCE,
     SMALL,
     USUAL_RATE,
-    Clock,
     Data,
     Growth,
     affordable_rate,
@@ -32,6 +31,7 @@ from fathom.baselines.parts.growth import (
     skewed,
     threads_for,
 )
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.table_features import features, what_is_read
 from fathom.data import Examples, Task
 from fathom.errors import UserError
@@ -39,6 +39,8 @@ from fathom.errors import UserError
 RANK = 2
 USE = "tables and pictures"
 SOURCE = "LightGBM, Ke et al. 2017"
+RANGES = {"trees": (">=", 1), "learning_rate": (">", 0), "leaves": (">=", 2), "rows_in_leaf": (">=", 1),
+          "rows": (">=", 2)}  # fmt: skip
 # So many pictures are enough for a baseline.
 PICTURE_ROWS = 20_000
 # From so many training rows on, larger trees are tried.
@@ -75,7 +77,7 @@ def fit(
     number of training rows in a leaf; `log_target` fits log(1 + target); `rows` is how many training rows are used at
     most, drawn by `seed`. Raises UserError where there is nothing that trees can read.
     """
-    clock = Clock(time.monotonic(), seconds)
+    clock = Clock(seconds)
     if claims(examples.about, task) is None:
         forms = ", ".join(sorted({a["form"] for a in examples.about.values()})) or "nothing"
         raise UserError(f"Boosted trees read numbers, categories or pictures; found {forms}. Leave this baseline out.")
@@ -148,9 +150,7 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """Trees saved by `Fitted.save`. Raises UserError where a file of them is missing or damaged."""
-    try:
+    with reading("The boosted trees", folder):
         about = json.loads((folder / "boosted_trees.json").read_text(encoding="utf-8"))
         text = (folder / "trees.txt").read_text(encoding="utf-8")
         return Fitted(text, Task.from_json(about["task"]), about["settings"])
-    except (OSError, KeyError, ValueError, lightgbm.basic.LightGBMError) as error:
-        raise UserError(f"The boosted trees in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fathom.baselines.parts.bags import vectorizer
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.matching import both_sides, names_of, ranks, sides, unit
-from fathom.baselines.parts.pairs import affordable, check, thinned
+from fathom.baselines.parts.pairs import affordable, thinned
 from fathom.baselines.parts.picture_features import picture_features
 from fathom.data import Examples, Task
 from fathom.errors import UserError
@@ -33,6 +33,7 @@ USE = "pictures with captions"
 SOURCE = (
     "Hotelling 1936, Biometrika 28; Hardoon et al. 2004, Neural Computation 16(12); Gong et al. 2014, arXiv:1212.4522"
 )
+RANGES = {"penalty": (">", 0), "power": (">=", 0), "rows": (">=", 2)}
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # shares of the mean variance
 POWERS = (0.0, 1.0, 2.0, 4.0)
 USUAL_PENALTY, USUAL_POWER = 0.1, 1.0
@@ -67,9 +68,6 @@ def fit(
     directions are weighed. Where None they are those of the highest mean reciprocal rank on validation rows. Raises
     UserError where no training caption has a word.
     """
-    check("canonical_correlation", penalty=penalty, rows=rows)
-    if power is not None and power < 0:
-        raise UserError(f"canonical_correlation.power is {power}; it must be 0 or more.")
     names = names_of(examples.about)
     assert names is not None, "claims() said so"
     reader = Reader(*names, _fitted_words(examples.words[names[1]][train], names[1]))
@@ -232,11 +230,9 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """What `Fitted.save` wrote. Raises UserError where a file of it is missing or damaged."""
-    try:
+    with reading("The canonical correlation", folder):
         kept = json.loads((folder / "correlation.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "correlation.safetensors")
         words = vectorizer("words", vocabulary={term: place for place, term in enumerate(kept["terms"])})
         words.idf_ = arrays.pop("idf")
         return Fitted(Reader(kept["picture"], kept["caption"], words), Projections(**arrays), kept["settings"])
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
-        raise UserError(f"The model in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

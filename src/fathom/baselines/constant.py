@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.matching import SameOrder, both_sides
 from fathom.data import Examples, Ragged, Task
-from fathom.errors import UserError
 
 RANK = 0  # the simplest there is
 USE = "what every model must beat"
@@ -97,11 +97,8 @@ class Fitted:
 
 def load(folder: Path) -> Fitted | SameOrder:
     """The predictor kept in a folder. Raises UserError where its file is missing or damaged."""
-    path = folder / "constant.json"
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    with reading("The constant", folder):
+        kept = json.loads((folder / "constant.json").read_text(encoding="utf-8"))
         if "order" in kept:
             return SameOrder()
         return Fitted(kept["value"], kept["what"], kept.get("stream"))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}): the run folder was changed or is not complete.") from error

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.linear_design import Design, Matrix
 from fathom.baselines.parts.table_features import features, what_is_read
 from fathom.data import Examples, Task
@@ -31,6 +31,7 @@ from fathom.errors import UserError
 RANK = 1  # one weight for each column
 USE = "tables and pictures"
 SOURCE = "scikit-learn; Hastie & Tibshirani 1990 for the bends"
+RANGES = {"penalty": (">", 0), "bends": (">=", 0), "iterations": (">=", 1), "rows": (">=", 1)}
 PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
 BENDS = 12
 # The penalty is searched on so many rows at most, and rescaled: it stands against a sum over rows.
@@ -88,8 +89,8 @@ def fit(
     rows = min(rows or len(train), len(train))
     used = np.sort(np.random.default_rng(seed).permutation(len(train))[:rows])
     matrix, scaled = designs[bends].matrix(read.take(used)), penalty * rows / len(train)
-    weights, bias, iterations = _solve(matrix, targets[train[used]], task, scaled, iterations, end)
-    settings = {"penalty": penalty, "bends": bends, "iterations": iterations, "rows": rows}
+    weights, bias, done = _solve(matrix, targets[train[used]], task, scaled, iterations, end)
+    settings = {"penalty": penalty, "bends": bends, "iterations": done or None, "rows": rows}
     return Fitted(designs[bends], weights, bias, task, settings)
 
 
@@ -148,7 +149,7 @@ def _solve(
     *,
     most: int = MOST_ITERATIONS,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Weights [features, outputs], biases [outputs], and how many iterations were allowed to the solver."""
+    """Weights [features, outputs], biases [outputs], and the iterations allowed to the solver; 0 if it has none."""
     if task.kind == "regress":
         mean = float(targets.mean())
         solver = "sparse_cg" if sparse.issparse(matrix) else "cholesky"
@@ -240,11 +241,9 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """A model saved by `Fitted.save`. Raises UserError where a file of it is missing or damaged."""
-    try:
+    with reading("The linear model", folder):
         about = json.loads((folder / "linear.json").read_text(encoding="utf-8"))
         with np.load(folder / "linear.npz", allow_pickle=False) as file:
             arrays = dict(file)
         design = Design.from_arrays(arrays)
         return Fitted(design, arrays["weights"], arrays["bias"], Task.from_json(about["task"]), about["settings"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"The linear model in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

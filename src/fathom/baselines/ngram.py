@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.kneser_ney import KneserNey, Level, Reading, grow
 from fathom.data import Examples, Ragged, Task
 from fathom.errors import UserError
@@ -26,6 +26,7 @@ NOUN = "the n-grams"  # in the verdict
 SOURCE = "Chen & Goodman 1998, TR-10-98"
 BORDER = 1  # ends each document and stands before the first token of the next
 MOST_ORDER = 20
+RANGES = {"order": (">=", 1)}
 
 
 def claims(about: dict[str, dict[str, Any]], task: Task) -> str | None:
@@ -49,10 +50,8 @@ def fit(
 
     Order 3 tells a token by the two before it. The seed changes nothing. `targets` are not read: a text is its own.
     Where rows continue one another, those that stand apart in `train` do not. Raises UserError where there is no token
-    to learn from or, without an `order`, to choose it by, and for an order below 1.
+    to learn from or, without an `order`, to choose it by.
     """
-    if order is not None and order < 1:
-        raise UserError(f"ngram.order is {order}; it must be at least 1.")
     end = float("inf") if seconds is None else time.monotonic() + seconds
     (name,) = examples.of_form("stream")
     vocabulary, continues = (examples.about[name][fact] for fact in ("vocabulary", "continues"))
@@ -158,10 +157,8 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """A model saved by `Fitted.save`. Raises UserError where a file of it is missing or damaged."""
-    try:
+    with reading("The n-grams", folder):
         about = json.loads((folder / "ngram.json").read_text(encoding="utf-8"))
         with np.load(folder / "ngram.npz", allow_pickle=False) as file:
             model = KneserNey.from_arrays(about["vocabulary"], dict(file))
         return Fitted(model, about["name"], about["continues"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"The n-grams in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

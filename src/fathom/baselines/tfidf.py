@@ -22,6 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from fathom.baselines.parts.bags import UNITS, Bags
+from fathom.baselines.parts.clock import Clock
+from fathom.baselines.parts.kept import reading
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 
@@ -34,6 +36,7 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 USUAL_STRENGTH = 3  # the search begins there: best on sentences, questions and news alike, to a few hundredths of loss
 PROBE_ROWS = 200  # texts that are cut into units once, to foresee how long all of them take
 SEARCH_ROWS = 10_000  # C is chosen on at most so many training rows; the last fit sees all
+RANGES = {"C": (">", 0), "rows": (">=", 1), "features": (">=", 1), "steps": (">=", 1)}
 MOST_STEPS = 200
 FEWEST_STEPS = 5
 MOST_WEIGHTS = 5_000_000  # the solver keeps some twenty copies: 0.8 GB
@@ -68,8 +71,8 @@ def fit(
     is chosen, within `seconds` (a soft limit), and comes back in `.settings`: these as options make the same again.
     Raises UserError where there is no text, not one word in it, or only one class.
     """
-    clock = _Clock(seconds)
-    _check(examples, targets[train], task, C=C, rows=rows, features=features, steps=steps)
+    clock = Clock(seconds)
+    _refuse_nothing(examples, targets[train], task)
     features = features or _most_features(len(UNITS) * len(examples.words), task.num_outputs)
     if seconds is not None and (rows is None or characters is None):
         rows, characters = _affordable(examples, train, len(validate), rows, characters, features, seconds)
@@ -87,25 +90,13 @@ def fit(
     return Fitted(bags, _solve(x, y, task, C, steps), settings)
 
 
-class _Clock:
-    def __init__(self, seconds: float | None) -> None:
-        self.end = math.inf if seconds is None else time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        return self.end - time.monotonic()
-
-
 def _most_features(num_bags: int, num_outputs: int) -> int:
     return max(1000, min(100_000, MOST_WEIGHTS // (num_bags * num_outputs)))
 
 
-def _check(examples: Examples, targets: np.ndarray, task: Task, **positive: float | None) -> None:
+def _refuse_nothing(examples: Examples, targets: np.ndarray, task: Task) -> None:
     if not examples.words:
         raise UserError("TF-IDF needs a column of text and found none. Leave it out, or pass --treat-as COLUMN=text.")
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise UserError(f"tfidf.{name} is {value}; it must be above 0.")
     if task.kind == "classify" and len(np.unique(targets)) < 2:
         raise UserError(f"All {len(targets):,} training rows are of one class of '{task.target}': two are needed.")
 
@@ -261,9 +252,11 @@ class Fitted:
 
 
 def load(folder: Path) -> Fitted:
-    kept = json.loads((folder / "tfidf.json").read_text(encoding="utf-8"))
-    if kept["version"] != 1:
-        raise UserError(f"{folder}/tfidf.json is of version {kept['version']}; this Fathom reads version 1. Update it.")
-    arrays = load_file(folder / "tfidf.safetensors")
-    linear = Linear(kept["kind"], arrays["weights"], arrays["bias"], arrays["classes"], kept["num_outputs"])
-    return Fitted(Bags.from_json(kept, arrays), linear, kept["settings"])
+    """A model saved by `Fitted.save`. Raises UserError where a file of it is missing or damaged."""
+    with reading("The TF-IDF model", folder):
+        kept = json.loads((folder / "tfidf.json").read_text(encoding="utf-8"))
+        if kept["version"] != 1:
+            raise UserError(f"{folder}/tfidf.json has version {kept['version']}; this Fathom reads 1. Update it.")
+        arrays = load_file(folder / "tfidf.safetensors")
+        linear = Linear(kept["kind"], arrays["weights"], arrays["bias"], arrays["classes"], kept["num_outputs"])
+        return Fitted(Bags.from_json(kept, arrays), linear, kept["settings"])

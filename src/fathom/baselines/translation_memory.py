@@ -16,17 +16,18 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from fathom.baselines.parts.pairs import affordable, check, source_of, thinned
+from fathom.baselines.parts.kept import reading
+from fathom.baselines.parts.pairs import affordable, source_of, thinned
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 
 RANK = 1  # it looks up
 USE = "translation"
 SOURCE = "Salton & Buckley 1988, Information Processing & Management 24(5)"
+RANGES = {"rows": (">=", 1)}
 MOST_ROWS = 300_000  # in memory, some 0.2 GB
 AT_A_TIME = 128  # texts whose likeness to all of the memory is held at once
 
@@ -51,7 +52,6 @@ def fit(
 
     The validation rows change nothing. Raises UserError where no training text has a word.
     """
-    check("translation_memory", rows=rows)
     (name,) = examples.words
     source = examples.words[name]
     if rows is None:
@@ -119,7 +119,7 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """A memory saved by `Fitted.save`. Raises UserError where a file of it is missing or damaged."""
-    try:
+    with reading("The translation memory", folder):
         kept = json.loads((folder / "memory.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "memory.safetensors")
         vectorizer = _vectorizer(vocabulary={term: place for place, term in enumerate(kept["terms"])})
@@ -127,7 +127,3 @@ def load(folder: Path) -> Fitted:
         shape = len(kept["translations"]), len(kept["terms"])
         memory = sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
         return Fitted(kept["name"], vectorizer, memory, kept["translations"], kept["settings"])
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"The translation memory in {folder} cannot be read: {error}. Run `fathom fit` again."
-        ) from error

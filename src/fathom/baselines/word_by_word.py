@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from fathom.baselines.parts.best_path import best_paths
+from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.kneser_ney import KneserNey, grow
 from fathom.baselines.parts.lexicon import Lexicon, learn
-from fathom.baselines.parts.pairs import affordable, check, source_of, thinned
+from fathom.baselines.parts.pairs import affordable, source_of, thinned
 from fathom.baselines.parts.writing import Writing
 from fathom.data import Examples, Ragged, Task
 from fathom.errors import UserError
@@ -31,6 +31,7 @@ from fathom.errors import UserError
 RANK = 2  # a dictionary and a language
 USE = "translation"
 SOURCE = "Brown et al. 1993, model 1; Och & Ney 2002, P02-1038"
+RANGES = {"rows": (">=", 1), "weight": (">=", 0)}
 CHOICES = 8  # translations that each word keeps
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 USUAL_WEIGHT = 1.5
@@ -62,9 +63,6 @@ def fit(
     `rows` is how many training rows are used, `weight` how much the target's bigrams count. What is None is chosen,
     within `seconds` (a soft limit), and comes back in `.settings`. Raises UserError where no pair of texts has words.
     """
-    check("word_by_word", rows=rows)
-    if weight is not None and weight < 0:
-        raise UserError(f"word_by_word.weight is {weight}; it must be 0 or more.")
     end = float("inf") if seconds is None else time.monotonic() + seconds
     (name,) = examples.words
     source = examples.words[name]
@@ -227,7 +225,7 @@ class Fitted:
 
 def load(folder: Path) -> Fitted:
     """A translator saved by `Fitted.save`. Raises UserError where a file of it is missing or damaged."""
-    try:
+    with reading("The dictionary", folder):
         about = json.loads((folder / "word_by_word.json").read_text(encoding="utf-8"))
         with np.load(folder / "word_by_word.npz", allow_pickle=False) as file:
             arrays = dict(file)
@@ -236,5 +234,3 @@ def load(folder: Path) -> Fitted:
         fitted = Fitted(about["name"], writing, about["known"], arrays["words"], arrays["worth"], bigrams)
         fitted.settings = about["settings"]
         return fitted
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"The dictionary in {folder} cannot be read: {error}. Run `fathom fit` again.") from error

@@ -1,4 +1,4 @@
-"""Columns that together are the target: a sum of one or two of them equals it in every training row.
+"""Columns that together are the target: a sum of one or two of them equals it in every row, test rows too.
 
 Whoever predicts does not know such columns yet (rentals by members and by guests, when all rentals are asked for), so a
 model that uses them looks perfect and is useless. An exact identity is its own evidence: there is no error rate.

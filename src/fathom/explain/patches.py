@@ -18,6 +18,7 @@ from fathom.data import Examples, Task
 
 MOST_PATCHES = 10  # along a side
 LEAST_PATCHES = 3
+LEAST_PIXELS = 2  # along a side of a patch
 AVERAGE_SIDE = 64  # pixels of the average picture that is kept
 
 
@@ -32,7 +33,8 @@ def patches(
     seconds: float,
     seconds_each: float,
 ) -> dict[str, Any]:
-    """{"grid": rows of numbers, "average": the mean picture as a PNG data URI}; {} where there is no time for a grid.
+    """{"grid": rows of numbers, "average": the mean picture as a PNG data URI}; {} where there is no time for a grid,
+    or no room for one.
 
     A number is how much the true class's probability falls (or the absolute error grows) when that patch comes from
     another picture, on average over the rows. The grid is as fine as `seconds` allow, a prediction of all rows taking
@@ -40,6 +42,8 @@ def patches(
     """
     pixels = examples.inputs[name]
     assert isinstance(pixels, np.ndarray)
+    if max(pixels.shape[1:3]) < LEAST_PATCHES * LEAST_PIXELS:
+        return {}
     rows, sides = len(pixels), _sides(pixels.shape[1], pixels.shape[2], seconds / max(seconds_each, 1e-9))
     if sides is None:
         # A coarse grid on fewer rows, or none.
@@ -60,11 +64,11 @@ def patches(
 
 
 def _sides(height: int, width: int, affordable: float) -> tuple[int, int] | None:
-    """Patches down and across: nearly square, at least two pixels wide, and no more than can be afforded."""
+    """Patches down and across: nearly square, not too narrow, and no more than can be afforded."""
     for most in range(MOST_PATCHES, LEAST_PATCHES - 1, -1):
         patch = max(height, width) / most
         sides = (max(1, round(height / patch)), max(1, round(width / patch)))
-        if patch >= 2 and sides[0] * sides[1] <= affordable:
+        if patch >= LEAST_PIXELS and sides[0] * sides[1] <= affordable:
             return sides
     return None
 

@@ -23,6 +23,7 @@ from fathom.intervals import bca, resample, resampled_values
 
 Predict = Callable[[Examples], np.ndarray]
 LEAST_ROWS = 100  # fewer say nothing of a column, however little time there is
+PART = ": "  # between a column and what was made of it, as `fields` name it: "when: month"
 # Shares of the time: columns are asked for by everybody, patches and words only where there are any.
 COLUMN_SHARE = 0.5
 PATCH_SHARE = 0.5  # of what the columns left
@@ -63,9 +64,9 @@ def importance(
     `examples` and `targets` [N] are rows that did not train; at most `rows` of them are used. Each entry is JSON:
     {"name", "value", "interval", "rows", "repeats"}: the loss in the measure's own unit, positive when the column
     helps, with its 95 % interval over rows. Pictures add "grid" and "average" (see `patches`), texts add "words".
-    `columns` names the source columns, so that 'date.month' is put with 'date' and 'sepal.length' is not put with
-    'sepal'; without it everything before the first dot is taken for the source. `encode(column, texts)` gives the token
-    ids of changed texts; without it a text that is read as tokens gets no words. About `seconds` are used; with
+    `columns` names the source columns, so that 'when: month' is put with 'when' and 'ratio: a' is not put with
+    'ratio'; without it everything before the first ': ' is taken for the source. `encode(column, texts)` gives the
+    token ids of changed texts; without it a text that is read as tokens gets no words. About `seconds` are used; with
     less time fewer rows, then fewer repeats: only `seconds=inf` gives the same numbers whatever the machine.
     Raises UserError where there are no rows.
     """
@@ -112,10 +113,10 @@ def source_columns(examples: Examples, columns: Sequence[str] | None = None) -> 
 
 def _source(column: str, known: set[str] | None) -> str:
     if known is None:
-        return column.split(".")[0]
+        return column.split(PART)[0]
     if column in known:
         return column
-    starts = [name for name in known if column.startswith(name + ".")]
+    starts = [name for name in known if column.startswith(name + PART)]
     return max(starts, key=len, default=column)
 
 

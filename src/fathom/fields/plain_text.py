@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from fathom.data import File, Guess, Ragged
 from fathom.errors import UserError
 from fathom.fields import text as free_text
+from fathom.fields.parts.tokenizer import tokenizer_of
 from fathom.fields.parts.values import EMPTY, column
 from fathom.fields.parts.values import text_of as text_of_cell
 
@@ -136,17 +136,10 @@ def ids(text: str, spec: dict[str, Any]) -> np.ndarray:
         return np.where(known[place] == points, place + len(SPECIAL), UNKNOWN).astype(np.int32)
     if spec["unit"] == "bytes":
         return np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32) + len(SPECIAL)
-    tokenizer = _tokenizer(json.dumps(spec["tokenizer"]))
+    tokenizer = tokenizer_of(spec)
     return np.asarray(
         tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids, np.int32
     )
-
-
-@lru_cache(maxsize=16)
-def _tokenizer(text: str) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(text)
-    tokenizer.encode_special_tokens = True  # not kept in the JSON
-    return tokenizer
 
 
 def text_of(tokens: Sequence[int] | np.ndarray, spec: dict[str, Any]) -> str:
@@ -156,7 +149,7 @@ def text_of(tokens: Sequence[int] | np.ndarray, spec: dict[str, Any]) -> str:
         return "".join(spec["characters"][t - len(SPECIAL)] if t != UNKNOWN else _REPLACEMENT for t in kept)
     if spec["unit"] == "bytes":
         return (kept[kept != UNKNOWN] - len(SPECIAL)).astype(np.uint8).tobytes().decode("utf-8", "replace")
-    return _tokenizer(json.dumps(spec["tokenizer"])).decode(kept.tolist())
+    return tokenizer_of(spec).decode(kept.tolist())
 
 
 def describe(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:

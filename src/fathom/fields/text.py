@@ -13,13 +13,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from fathom.data import File, Guess, Ragged
+from fathom.fields.parts.tokenizer import tokenizer_of
 from fathom.fields.parts.values import EMPTY, column, distinct, plural, sample, text_of
 
 # Its threads and a later fork may block each other; each word is tokenized once, so that there is little to share.
@@ -152,14 +152,7 @@ def _vocabulary_size(training: Sequence[str], most: int) -> int:
 def encode(values: np.ndarray, spec: dict[str, Any]) -> dict[str, Any]:
     """ "tokens": Ragged int32, at most spec["length"] a row, and "words": the texts, object [N]."""
     words = texts(values)
-    return {"tokens": _tokenize(_tokenizer(json.dumps(spec["tokenizer"])), words, spec["length"]), "words": words}
-
-
-@lru_cache(maxsize=16)
-def _tokenizer(text: str) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(text)
-    tokenizer.encode_special_tokens = True  # not kept in the JSON
-    return tokenizer
+    return {"tokens": _tokenize(tokenizer_of(spec), words, spec["length"]), "words": words}
 
 
 def _tokenize(tokenizer: Tokenizer, words: np.ndarray, longest: int) -> Ragged:
@@ -196,11 +189,11 @@ def describe(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def from_tokens(tokens: Sequence[int], spec: dict[str, Any]) -> str:
     """The text of token ids, as far as they hold it."""
-    return _tokenizer(json.dumps(spec["tokenizer"])).decode(list(tokens)).strip()
+    return tokenizer_of(spec).decode(list(tokens)).strip()
 
 
 def decode(encoded: dict[str, Any], spec: dict[str, Any]) -> np.ndarray:
     """The texts as far as the tokens hold them (lower case, cut at the length), object [N]."""
-    tokens, tokenizer = encoded["tokens"], _tokenizer(json.dumps(spec["tokenizer"]))
+    tokens, tokenizer = encoded["tokens"], tokenizer_of(spec)
     rows = [tokens.values[a:b].tolist() for a, b in zip(tokens.starts[:-1], tokens.starts[1:], strict=True)]
     return np.asarray([text.strip() for text in tokenizer.decode_batch(rows)], dtype=object).reshape(len(rows))

@@ -2,8 +2,9 @@
 
 `size` "2012" is the network of the ImageNet contest: two towers, which meet in the third convolution and in the wide
 layers, and a response norm. "2014" is its later version with one tower, without the norm, as its weights are passed
-around; "tiny" is that with an eighth of the channels. What a reader would get wrong: the paper says 224 pixels, and its
-sums only come out with 2 pixels of padding before the first convolution.
+around: with 256 channels in the fourth convolution, where the paper of 2014 has 384. "tiny" is that with an eighth of
+the channels. What a reader would get wrong: the paper says 224 pixels, and its sums only come out with 2 pixels of
+padding before the first convolution.
 
 Departs from the papers: weights start as in He et al. 2015 (arXiv:1502.01852), because with the published deviation of
 0.01 for all of them hardly any signal reaches the end of a narrow network. Below 97 pixels a side halvings are left out

@@ -87,7 +87,8 @@ def build(
     ("96,192,384,768") change single measures. `layer_scale` is where that starts, 0 for none. `norm_eps` is that of the
     last norm. `drop_path` is the share of branches left out in the last block, growing from 0 in the first: 0.1, 0.4,
     0.5, 0.5 in the paper from tiny to large. Without `head` the answers are the normalised features, and `outputs` must
-    be their number. Raises UserError on inputs that are not one picture and on options out of range.
+    be their number. The rows and columns that a stem or a halving leaves over, the last of an odd picture, are not
+    seen, as in the paper's code. Raises UserError on inputs that are not one picture and on options out of range.
     """
     about = picture_of(inputs, "convnext")
     check_shares(drop_path=drop_path)

@@ -31,19 +31,13 @@ from fathom.errors import UserError
 from fathom.models.parts.attention import attend
 from fathom.models.parts.checks import check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.embeddings import Categories, Standardize
+from fathom.models.parts.embeddings import claims as claims
 
 USE = "tables of numbers and categories"
 SOURCE = "Gorishniy et al. 2021, arXiv:2106.11959"
 # Width, dropout of attention and dropout of the perceptron for 1 to 6 blocks: the authors' own table of defaults.
 DEFAULTS = ((96, 0.1, 0.0), (128, 0.15, 0.05), (192, 0.2, 0.1), (256, 0.25, 0.15), (320, 0.3, 0.2), (384, 0.35, 0.25))
 WIDENING = 4 / 3  # a gate doubles the first matrix: as many parameters as twice the width without one
-
-
-def claims(inputs: Mapping[str, dict[str, Any]]) -> str | None:
-    forms = [about["form"] for about in inputs.values()]
-    if not forms or set(forms) - {"numbers", "categories"}:
-        return None
-    return "a table of " + " and ".join(sorted(forms, reverse=True))
 
 
 def build(

@@ -25,6 +25,7 @@ from fathom.errors import UserError
 from fathom.models import lstm, mlp, resnet, transformer
 from fathom.models.parts.checks import check_choice, check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.members import MemberDropout, MemberHeads
+from fathom.models.parts.pictures import is_one_picture
 
 USE = "mixed tables"
 SOURCE = "late fusion of one vector for each form: Baltrušaitis et al. 2019, arXiv:1705.09406, section 7.1"
@@ -37,6 +38,8 @@ def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
     forms = [about["form"] for about in inputs.values()]
     texts, pictures = forms.count("tokens"), forms.count("pixels")
     if len(forms) < 2 or not texts + pictures or set(forms) - {*TABLE, "tokens", "pixels"}:
+        return None
+    if not all(is_one_picture({name: about}) for name, about in inputs.items() if about["form"] == "pixels"):
         return None
     parts = [form for form in TABLE if form in forms]
     parts += [f"{texts} text{'s' * (texts > 1)}"] if texts else []
@@ -59,12 +62,13 @@ def build(
     UserError on inputs of one form only and on options out of range.
     """
     if claims(inputs) is None:
-        refuse_inputs("fused", "a text or a picture together with something else", inputs)
+        refuse_inputs("fused", "a text or a picture of at least 4 x 4 pixels together with something else", inputs)
     check_sizes(width=width, members=members)
     check_shares(dropout=dropout)
     text = check_choice("text", text, TEXT_NETS)
-    table = {name: about for name, about in inputs.items() if name in TABLE}
-    others = {name: about for name, about in inputs.items() if name not in TABLE}
+    # By form and not by name: a column of texts may be called "numbers".
+    table = {name: about for name, about in inputs.items() if about["form"] in TABLE}
+    others = {name: about for name, about in inputs.items() if about["form"] not in TABLE}
     return Fused(table, others, outputs, width, members, dropout, TEXT_NETS[text])
 
 

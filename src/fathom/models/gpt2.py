@@ -29,7 +29,7 @@ from fathom.errors import UserError
 from fathom.models.parts.activations import activation
 from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
-from fathom.models.parts.checks import check_shares, check_sizes
+from fathom.models.parts.checks import check_positive, check_shares, check_sizes
 from fathom.models.parts.language import (
     check_headless,
     depth_and_width,
@@ -92,6 +92,7 @@ def build(
     hidden = 4 * width if hidden is None else hidden
     check_sizes(heads=heads, hidden=hidden)
     check_shares(dropout=dropout, drop_embedding=drop_embedding, drop_attention=drop_attention)
+    check_positive(norm_eps=norm_eps)
     check_heads(width, heads)
     if not head:
         check_headless(outputs, width)
@@ -164,14 +165,17 @@ class GPT2(nn.Module):
         return self.norm(x)
 
     def _places(self, tokens: Tensor, inside: Tensor | None, cache: Cache | None) -> Tensor:
-        """The number of each position, [T] or [B, T]."""
+        """The number of each position, [T] or [B, T]. There may be more padding than positions, but no longer text."""
         start = 0 if cache is None else cache.length
         end = start + tokens.shape[1]
-        if inside is not None:
-            return (inside.cumsum(dim=1) - 1).clamp(min=0)[:, start:]
-        if end > self.length:
-            raise UserError(f"gpt2 was made for texts of {self.length} tokens at most; found {end}. Give it fewer.")
-        return torch.arange(start, end, device=tokens.device)
+        if end > self.length and not torch.compiler.is_compiling():  # what is traced for export cannot look
+            longest = end if inside is None else int(inside.sum(dim=1).max())
+            if longest > self.length:
+                told = f"gpt2 was made for texts of {self.length} tokens at most; found {longest}. Give it fewer."
+                raise UserError(told)
+        if inside is None:
+            return torch.arange(start, end, device=tokens.device)
+        return (inside.cumsum(dim=1) - 1).clamp(min=0)[:, start:]
 
 
 class Block(nn.Module):

@@ -6,7 +6,8 @@ not divided by their sum, as Mixtral's are, so they add up to less than 1. And t
 layer in front tells attention the order (section 6.5).
 
 A "stream" gets an answer at each position, "tokens" one a row, from the last real position. `depth` is the dial: a
-width of 32 for each layer; periods shrink to the depth where there are fewer layers, so that each kind is there.
+width of 32 for each layer; periods shrink to the depth where there are fewer layers, so that each kind is there. A
+single layer is Mamba: attention alone would not know the order.
 
     >>> import torch
     >>> text = {"form": "stream", "vocabulary": 50, "length": 16}
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from fathom.errors import UserError
 from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
-from fathom.models.parts.checks import check_shares, check_sizes
+from fathom.models.parts.checks import check_divisor, check_shares, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import (
     check_headless,
@@ -131,8 +132,7 @@ class Layout:
         check_sizes(depth=self.depth, width=self.width, heads=self.heads, key_heads=self.key_heads, hidden=self.hidden)
         check_shares(drop_attention=self.drop_attention)
         check_heads(self.width, self.heads)
-        if self.heads % self.key_heads:
-            raise UserError(f"model.key_heads={self.key_heads}: expected a divisor of the {self.heads} heads.")
+        check_divisor(self.heads, f"the {self.heads} heads", key_heads=self.key_heads)
         for kind in ("attention", "expert"):
             period, offset = getattr(self, f"{kind}_period"), getattr(self, f"{kind}_offset")
             check_sizes(**{f"{kind}_period": period})
@@ -155,7 +155,7 @@ def layout_of(options: dict[str, Any]) -> Layout:
     width = options.setdefault("width", WIDTH_EACH * depth)
     check_sizes(depth=depth, width=width)
     heads = options.setdefault("heads", heads_for(width, HEAD_WIDTH))
-    attention, experts = (min(period, depth) for period in PERIODS.values())
+    attention, experts = min(PERIODS["attention"], max(2, depth)), min(PERIODS["experts"], depth)
     attention = options.setdefault("attention_period", attention)
     experts = options.setdefault("expert_period", experts)
     # The published offsets are half the period, too: 4 of 8 and 1 of 2.
@@ -188,22 +188,20 @@ class Block(nn.Module):
     def _think(self, x: Tensor, inside: Tensor | None) -> Tensor:
         if isinstance(self.perceptron, GatedPerceptron):
             return self.perceptron(x)
-        mixed = self.perceptron(x, None if inside is None else inside[:, inside.shape[1] - x.shape[1] :])
-        return mixed * _chosen_share(self.perceptron, x)
+        return self.perceptron(x, None if inside is None else inside[:, inside.shape[1] - x.shape[1] :])
 
 
 def _perceptron(layout: Layout, layer: int) -> GatedPerceptron | MixtureOfExperts:
     if not layout.has_experts(layer):
         return GatedPerceptron(layout.width, layout.hidden)
     return MixtureOfExperts(
-        layout.width, layout.hidden, experts=layout.experts, used=layout.experts_used, balance=layout.balance
+        layout.width,
+        layout.hidden,
+        experts=layout.experts,
+        used=layout.experts_used,
+        balance=layout.balance,
+        divided=False,
     )
-
-
-def _chosen_share(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
-    """What the chosen experts' shares add up to [B, T, 1]: times this, the mixture is the sum by shares undivided."""
-    shares = mixture.router(x).float().softmax(dim=-1)
-    return shares.topk(mixture.used, dim=-1).values.sum(dim=-1, keepdim=True).to(x.dtype)
 
 
 class Attention(nn.Module):

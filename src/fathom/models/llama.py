@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from fathom.errors import UserError
 from fathom.models.parts.attention import attend, check_heads, heads_for
 from fathom.models.parts.cache import Cache
-from fathom.models.parts.checks import check_shares, check_sizes
+from fathom.models.parts.checks import check_divisor, check_positive, check_shares, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import (
     check_headless,
@@ -168,13 +168,17 @@ def layout_of(options: dict[str, Any]) -> Layout:
     )
     check_sizes(key_heads=layout.key_heads, head_width=layout.head_width, hidden=layout.hidden)
     check_shares(drop_attention=layout.drop_attention)
-    if heads % layout.key_heads:
-        raise UserError(f"model.key_heads={layout.key_heads}: expected a divisor of the {heads} heads. Type {heads}.")
+    check_positive(norm_eps=layout.norm_eps, rope_base=layout.rope_base)
+    check_divisor(heads, f"the {heads} heads", key_heads=layout.key_heads)
     if layout.head_width % 2:
-        raise UserError(f"model.head_width={layout.head_width}: expected an even number, rotation turns pairs.")
-    if layout.window < 0:
-        raise UserError(f"model.window={layout.window}: expected a number of positions, or 0 for all.")
-    _ = layout.scaling  # which refuses a name that it does not know
+        raise UserError(
+            f"model.head_width={layout.head_width}: expected an even number, since rotation turns pairs. "
+            f"Type model.head_width={layout.head_width + 1}."
+        )
+    for name in ("window", "window_from", "experts"):
+        if getattr(layout, name) < 0:
+            raise UserError(f"model.{name}={getattr(layout, name)}: expected 0 or more. Leave it out, or type 0.")
+    _ = layout.scaling  # which refuses what makes no frequencies
     return layout
 
 

@@ -40,7 +40,8 @@ def build(
     """A network from ids int64 [B, T] or frames [B, T, F] to [B, outputs]; from a running text to [B, T, outputs].
 
     `width` is the size of the state in each direction, `depth` the number of layers, `drop_tokens` the share of tokens
-    (or frames) zeroed in training. `start` draws the first weights, "uniform" as torch does or "orthogonal" with
+    (or frames) zeroed in training. `dropout` falls on the vectors of tokens, before each layer and before the head: on
+    what the first layer reads twice. `start` draws the first weights, "uniform" as torch does or "orthogonal" with
     Glorot's range; `forget_bias` is the forget gate's first bias, which 1 makes remember. `cell=gru` is the same as
     model=gru. Raises UserError on inputs that are not one of these and on options out of range.
     """

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.errors import UserError
-from fathom.models.parts.checks import check_sizes
+from fathom.models.parts.checks import check_divisor, check_sizes
 from fathom.models.parts.language import check_headless, depth_and_width, is_language, language_of
+from fathom.models.parts.norm import over_rms
 from fathom.models.parts.ssd import ssd
 from fathom.models.parts.state_decoder import MixerBlock, StateDecoder, shrink_residual
 from fathom.models.parts.state_space import State, causal_conv, first_step_bias, zero_outside
@@ -107,16 +107,8 @@ class Layout:
     def __post_init__(self) -> None:
         check_sizes(width=self.width, head_width=self.head_width, groups=self.groups, state=self.state)
         check_sizes(expand=self.expand, kernel=self.kernel)
-        if self.inner % self.head_width:
-            raise UserError(
-                f"model.head_width={self.head_width}: expected a divisor of the {self.inner} inner channels "
-                f"(expand · width). Type model.head_width={_divisor(self.inner, self.head_width)}."
-            )
-        if self.heads % self.groups:
-            raise UserError(
-                f"model.groups={self.groups}: expected a divisor of the {self.heads} heads. "
-                f"Type model.groups={_divisor(self.heads, self.groups)}."
-            )
+        check_divisor(self.inner, f"the {self.inner} inner channels (expand · width)", head_width=self.head_width)
+        check_divisor(self.heads, f"the {self.heads} heads", groups=self.groups)
 
     @property
     def inner(self) -> int:
@@ -125,10 +117,6 @@ class Layout:
     @property
     def heads(self) -> int:
         return self.inner // self.head_width
-
-
-def _divisor(of: int, most: int) -> int:
-    return next(number for number in range(min(most, of), 0, -1) if of % number == 0)
 
 
 class Mixer(nn.Module):
@@ -176,6 +164,5 @@ class GatedNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        wide = (x * F.silu(gate)).to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (self.groups, -1))
-        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * scaled.flatten(-2).to(x.dtype)
+        gated = (x * F.silu(gate)).unflatten(-1, (self.groups, -1))
+        return self.weight * over_rms(gated, self.eps).flatten(-2)

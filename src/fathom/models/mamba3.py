@@ -40,13 +40,13 @@ from torch.nn import functional as F
 
 from fathom.errors import UserError
 from fathom.models.parts.cache import Cache
-from fathom.models.parts.checks import check_choice, check_sizes
+from fathom.models.parts.checks import check_choice, check_divisor, check_sizes
 from fathom.models.parts.gated import GatedPerceptron
 from fathom.models.parts.language import check_headless, is_language, language_of, named_size
 from fathom.models.parts.norm import RMSNorm
 from fathom.models.parts.state_decoder import StateDecoder, shrink_residual
 from fathom.models.parts.state_space import first_step_bias
-from fathom.models.parts.trapezoid import Inputs, trapezoid
+from fathom.models.parts.trapezoid import Inputs, State, trapezoid
 
 USE = "texts"
 SOURCE = "Lahoti et al. 2026, arXiv:2603.15569; the authors' code: github.com/state-spaces/mamba"
@@ -150,16 +150,8 @@ class Layout:
     def __post_init__(self) -> None:
         numbers = ("depth", "width", "state", "head_width", "rank", "groups", "expand", "hidden")
         check_sizes(**{name: getattr(self, name) for name in numbers}, chunk=1 if self.chunk is None else self.chunk)
-        if self.inner % self.head_width:
-            fits = math.gcd(self.inner, self.head_width)
-            raise UserError(
-                f"model.head_width={self.head_width}: expected a divisor of the {self.inner} channels "
-                f"(expand · width). Type model.head_width={fits}."
-            )
-        if self.heads % self.groups:
-            raise UserError(
-                f"model.groups={self.groups}: expected a divisor of the {self.heads} heads. Type model.groups=1."
-            )
+        check_divisor(self.inner, f"the {self.inner} channels (expand · width)", head_width=self.head_width)
+        check_divisor(self.heads, f"the {self.heads} heads", groups=self.groups)
         if not 0 <= self.turning <= 1:
             raise UserError(f"model.turning={self.turning}: expected a share from 0 to 1, for example 0.5.")
         check_choice("decay", self.decay, DECAYS)
@@ -214,9 +206,13 @@ class Mixer(nn.Module):
         self.ranks = Ranks(layout) if layout.rank > 1 else OneRank()
         self.project_out = nn.Linear(layout.inner, layout.width, bias=False)
 
+    def no_decay(self) -> list[nn.Parameter]:
+        """Parameters that weight decay would hurt: their neutral value is not 0."""
+        return [self.B_bias, self.C_bias]
+
     def forward(self, x: Tensor, inside: Tensor | None, cache: Cache | None) -> Tensor:
         gate, given = self.read(x)
-        before = None if cache is None else cache.layers.get(self.layer)
+        before = None if cache is None or self.layer not in cache.layers else State(*cache.layers[self.layer])
         inside = None if inside is None else inside[:, -x.shape[1] :]  # a cache's mask begins earlier
         y, state = trapezoid(given, before, inside=inside, chunk=self.layout.chunk)
         if cache is not None:
@@ -267,6 +263,9 @@ class Ranks(nn.Module):
         self.of_input = nn.Parameter(torch.full(shape, 1 / layout.rank))
         self.of_gate = nn.Parameter(torch.ones(shape))
         self.of_output = nn.Parameter(torch.full(shape, 1 / layout.rank))
+
+    def no_decay(self) -> list[nn.Parameter]:
+        return list(self.parameters())
 
     def spread(self, x: Tensor) -> Tensor:
         """[R, T, H, P] → [R, T, H, M, P]."""

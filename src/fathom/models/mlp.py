@@ -21,9 +21,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fathom.errors import UserError
-from fathom.models.parts.checks import refuse_inputs
+from fathom.models.parts.checks import check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.embeddings import TableEmbedding
+from fathom.models.parts.embeddings import claims as claims
 from fathom.models.parts.members import MemberDropout, MemberHeads, MemberLinear, MemberScale
 
 USE = "tables of numbers and categories"
@@ -46,18 +46,11 @@ def build(
     share them, `dropout` the share of units dropped in each, `bins` into how many pieces the line of each number may be
     bent; few rows want few. Raises UserError for inputs that are not a table, and for values that make no network.
     """
-    _check(inputs, width=width, depth=depth, members=members, bins=bins, outputs=outputs)
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout={dropout} was given to the mlp; it must be at least 0 and below 1.")
+    if claims(inputs) is None:
+        refuse_inputs("mlp", "numbers and categories", inputs)
+    check_sizes(width=width, depth=depth, members=members, bins=bins, outputs=outputs)
+    check_shares(dropout=dropout)
     return MLP(TableEmbedding(inputs, bins=bins), outputs, width=width, depth=depth, members=members, dropout=dropout)
-
-
-def claims(inputs: Mapping[str, dict[str, Any]]) -> str | None:
-    """What it is made for: numbers, categories or both, and nothing else."""
-    forms = [value["form"] for value in inputs.values()]
-    if not forms or set(forms) - {"numbers", "categories"}:
-        return None
-    return "a table of " + " and ".join(sorted(forms, reverse=True))
 
 
 class MLP(nn.Module):
@@ -79,11 +72,3 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         return self.heads(self.hidden(self.entrance(self.embedding(inputs))))
-
-
-def _check(inputs: Mapping[str, dict[str, Any]], **counts: int) -> None:
-    if claims(inputs) is None:
-        refuse_inputs("mlp", "numbers and categories", inputs)
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{name}={value} was given to the mlp; it must be a whole number from 1.")

@@ -28,15 +28,14 @@ import torch
 from torch import Tensor, nn
 
 from fathom.errors import UserError
-from fathom.models.parts.checks import check_choice, refuse_inputs
-from fathom.models.parts.pictures import check_outputs
+from fathom.models.parts.checks import check_choice
+from fathom.models.parts.pictures import check_outputs, is_one_picture, picture_of
 from fathom.models.parts.residual import BasicBlock, Bottleneck, Shortcut, conv_norm, padded, pooled, strided
 from fathom.models.parts.stages import measures, refuse
 
 USE = "pictures"
 SOURCE = "He et al. 2016, arXiv:1512.03385; pooled shortcuts from He et al. 2019, arXiv:1812.01187"
 
-SMALLEST_SIDE = 4  # a picture below this has nothing left for a 3x3 kernel to see
 LAST_SIDE = 4  # stages are added until the picture is about this small
 MOST_STAGES = 4
 DEFAULT_WIDTH = 32
@@ -66,8 +65,7 @@ class Layout:
 
 
 def claims(inputs: dict[str, dict[str, Any]]) -> str | None:
-    forms = [about["form"] for about in inputs.values()]
-    return "one picture" if forms == ["pixels"] else None
+    return "one picture" if is_one_picture(inputs) else None
 
 
 def published(size: str) -> tuple[dict[str, dict[str, Any]], int]:
@@ -99,9 +97,7 @@ def build(
     `head` the answers are the pooled features, and `outputs` must be their number. Raises UserError on inputs that are
     not one picture and on sizes that do not fit.
     """
-    if claims(inputs) is None:
-        refuse_inputs("resnet", "one picture", inputs)
-    (about,) = inputs.values()
+    about = picture_of(inputs, "resnet")
     if size is None:
         why = "changes a published net, and none was named; name it, for example model.size=50"
         refuse(why, blocks=blocks, channels=channels, stride_first=stride_first or None)
@@ -145,11 +141,6 @@ def _fitted(about: dict[str, Any], width: int, depth: int | None) -> Layout:
 def _stem_and_stages(height: int, width: int) -> tuple[int, int]:
     """The stride of the stem, and the number of stages after it. 8 → (1, 2); 28 and 32 → (2, 3); 96 to 224 → (4, 4)."""
     side = min(height, width)
-    if side < SMALLEST_SIDE:
-        raise UserError(
-            f"Pictures of {height} x {width} pixels are too small for resnet, which needs {SMALLEST_SIDE} a side. "
-            "Choose another model, for example model=mlp."
-        )
     stride = 1 if side < 16 else 2 if side < 64 else 4
     stages = 1 + round(math.log2(max(1.0, side / stride / LAST_SIDE)))
     return stride, min(stages, MOST_STAGES)

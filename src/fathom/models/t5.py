@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from fathom.errors import UserError
 from fathom.models.parts.attention import heads_for
 from fathom.models.parts.cache import Cache
-from fathom.models.parts.checks import check_shares, check_sizes, refuse_inputs
+from fathom.models.parts.checks import check_positive, check_shares, check_sizes, refuse_inputs
 from fathom.models.parts.heads import SequenceHead
 from fathom.models.parts.language import check_headless, inside_of, named_size
 from fathom.models.parts.pooling import masked_mean
@@ -130,6 +130,7 @@ def _layout(found: dict[str, Any], *, norm_eps: float, buckets: int, distance: i
     """All measures, those left out derived from the others. Raises UserError on those that make no network."""
     check_sizes(**{name: size for name, size in found.items() if name not in ("gated", "activation")})
     check_shares(dropout=dropout)
+    check_positive(norm_eps=norm_eps)
     if buckets < 4 or buckets % 2:
         raise UserError(f"model.buckets={buckets}: expected an even number from 4, for example model.buckets=32.")
     if distance <= buckets // 2:
@@ -176,8 +177,8 @@ class T5(nn.Module):
                 f"model.shared=true: one embedding cannot hold both vocabularies, of {read} and {vocabulary} tokens. "
                 "Type model.shared=false."
             )
-        self.embed = _embedding(vocabulary, layout.width)
-        self.source_embed = None if shared else _embedding(read, layout.width)
+        self.embed = Embedding(vocabulary, layout.width)
+        self.source_embed = None if shared else Embedding(read, layout.width)
         self.encoder = Encoder(layout)
         self.decoder = Decoder(layout)
         self.tied = tied and outputs == vocabulary
@@ -186,12 +187,6 @@ class T5(nn.Module):
         if outputs is not None and not self.tied:
             self.head = nn.Linear(layout.width, outputs, bias=False)
             nn.init.normal_(self.head.weight, std=self.scale)
-
-    def rates(self) -> list[tuple[Tensor, float]]:
-        """Vectors of tokens are far larger than other weights, and were trained by steps in proportion to their size
-        (Adafactor: Shazeer & Stern 2018, arXiv:1804.04235, section 8)."""
-        embeds = [embed for embed in (self.embed, self.source_embed) if embed is not None]
-        return [(embed.weight, embed.embedding_dim**0.5) for embed in embeds]
 
     def forward(self, inputs: dict[str, Tensor], inside: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Answers at each position of the target, [B, T, outputs]. `inside` [B, S] is the source's mask.
@@ -222,7 +217,7 @@ class T5Encoder(nn.Module):
     def __init__(self, about: dict[str, Any], outputs: int | None, layout: Layout) -> None:
         super().__init__()
         self.about = about
-        self.embed = _embedding(int(about["vocabulary"]), layout.width)
+        self.embed = Embedding(int(about["vocabulary"]), layout.width)
         self.encoder = Encoder(layout)
         self.head = None
         if outputs is not None:
@@ -240,6 +235,13 @@ class T5Encoder(nn.Module):
         return self.encoder(self.embed(tokens), inside_of(tokens, inside, self.about))
 
 
-def _embedding(vocabulary: int, width: int) -> nn.Embedding:
-    """Normal numbers of deviation 1, as torch starts them and the paper does."""
-    return nn.Embedding(vocabulary, width)
+class Embedding(nn.Embedding):
+    """A vector for each token: [B, T] → [B, T, width].
+
+    Normal numbers of deviation 1, as torch starts them and the paper does.
+    """
+
+    def rates(self) -> list[tuple[Tensor, float]]:
+        """They are far larger than other weights, and were trained by steps in proportion to their size
+        (Adafactor: Shazeer & Stern 2018, arXiv:1804.04235, section 8)."""
+        return [(self.weight, self.embedding_dim**0.5)]

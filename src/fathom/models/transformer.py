@@ -43,8 +43,9 @@ def build(
 ) -> nn.Module:
     """A network from token ids int64 [B, T] to [B, outputs].
 
-    `width` is the length of a token's vector, `depth` the number of attention blocks; heads and the hidden layers
-    follow. Raises UserError on inputs that are not one text and on options out of range.
+    `width` is the length of a token's vector; an odd one is made the next even number, since rotation turns pairs.
+    `depth` is the number of attention blocks; heads and the hidden layers follow. Raises UserError on inputs that are
+    not one text and on options out of range.
     """
     vocabulary = vocabulary_of(inputs, "transformer")
     check_sizes(width=width, depth=depth)

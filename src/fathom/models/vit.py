@@ -4,9 +4,9 @@ Named sizes have the published measures; left out, the net is small and trains i
 patch follows from the picture: 2 pixels for 8x8, 4 for 32x32, the published 16 for 224x224. What a reader would get
 wrong: the head starts at zero, as published, so that an untrained net answers 0 to everything.
 
-First weights are those of the authors' code, whose ranges follow from the size of each matrix. The fixed deviation of
-0.02 that most who came after use (Touvron et al. 2021, arXiv:2012.12877) is made for widths from 192 on: at 64 one
-training in ten stalled (docs/LOG.md). Departure: positions and class token are left out of weight decay.
+First weights are those of the authors' code: Glorot's range for the blocks' matrices, which follows from their size.
+Departures: the patches start with a deviation of 0.02, as the positions do, where theirs give vectors fifty times as
+large as the positions (measured: docs/LOG.md); positions and class token are left out of weight decay.
 
     >>> about = {"form": "pixels", "height": 32, "width": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
     >>> model = build({"photo": about}, outputs=10, width=32, depth=2)
@@ -39,6 +39,8 @@ SIZES: dict[str, tuple[int, int, int | None]] = {
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
 }
+# The published patch of photographs, where it is not the one that all others have, 16.
+PATCHES, PHOTOGRAPH = {"huge": 14}, 224
 POOLS = ("class", "mean")
 
 
@@ -69,11 +71,12 @@ def build(
 
     `size` is tiny, small, base, large or huge; left out, a net of 64 channels and 2 blocks. `width`, `depth`, `heads`
     and `hidden` (units of each block's hidden layer) change single measures of it. `patch` is the side of a patch in
-    pixels. `pool` reads the answer from the class token, or from the mean of the patches without any such token (Beyer
-    et al. 2022, arXiv:2205.01580). Without `head` the answer is the pooled vector itself; with `tanh` the answers are
-    squashed to -1..1, as the published nets do before their last layer while they are pretrained. `drop_path` is the
-    share of branches left out in the last block, growing from 0 in the first. Raises UserError on inputs that are not
-    one picture and on options out of range.
+    pixels; left out, it follows from the picture, and is 14 for "huge" from 224 pixels on. `pool` reads the answer from
+    the class token, or from the mean of the patches without any such token (Beyer et al. 2022, arXiv:2205.01580).
+    Without `head` the answer is the pooled vector itself; with `tanh` the answers are squashed to -1..1, as the
+    published nets do before their last layer while they are pretrained. `drop_path` is the share of branches left out
+    in the last block, growing from 0 in the first. Raises UserError on inputs that are not one picture and on options
+    out of range.
     """
     about = picture_of(inputs, "vit")
     check_choice("pool", pool, POOLS)
@@ -90,6 +93,8 @@ def build(
         drop_path=drop_path,
     )
     check_outputs(outputs, measures.width, head=head)
+    if patch is None and min(about["height"], about["width"]) >= PHOTOGRAPH:
+        patch = PATCHES.get(size or "")
     return ViT(about, outputs, measures, patch=patch_for(about, patch), pool=pool, head=head, tanh=tanh)
 
 
@@ -113,16 +118,15 @@ class ViT(nn.Module):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Glorot's range for matrices, deviation 1/sqrt(inputs) for patches, 0 for biases, class token and head."""
+        """Glorot's range for matrices, deviation 0.02 for patches and positions, 0 for biases, class token and head."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        project = self.patches.project
-        nn.init.normal_(project.weight, std=project.weight[0].numel() ** -0.5)
-        if project.bias is not None:
-            nn.init.zeros_(project.bias)
-        nn.init.normal_(self.positions, std=0.02)
+        for vectors in (self.patches.project.weight, self.positions):
+            nn.init.normal_(vectors, std=0.02)
+        if self.patches.project.bias is not None:
+            nn.init.zeros_(self.patches.project.bias)
         if isinstance(self.head, nn.Linear):
             nn.init.zeros_(self.head.weight)
 

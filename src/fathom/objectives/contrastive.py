@@ -76,7 +76,8 @@ class Contrastive:
 
     def total(self, raw: Tensor, ids: Tensor) -> Tensor:
         """Sum over rows in nats."""
-        logits = similarity(raw)
+        # Logits of up to a hundred have steps of a half in bf16, to which autocast would bring this product too.
+        logits = similarity(raw.double())
         shared = ids[:, None] == ids
         same = shared.reshape(*logits.shape, -1).any(dim=-1).to(logits.dtype)
         target = same / same.sum(dim=1, keepdim=True)

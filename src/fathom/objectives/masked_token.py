@@ -1,9 +1,9 @@
 """Masked token: some tokens are hidden, and the model that sees both sides of them has to say what stood there.
 
 Devlin et al. 2019, arXiv:1810.04805, section 3.1, task 1. Of the chosen positions 80 % hold the mask, 10 % a random
-token and 10 % what was there, since no text in use holds a mask. What a reader would get wrong: the same number of
-positions is chosen in each row, so that the count of losses is known before the forward pass; the choice itself comes
-from torch's random numbers, as dropout's does.
+token and 10 % what was there, since no text in use holds a mask. What a reader would get wrong: how many positions of a
+row are chosen follows from its length without padding, so that the count of losses is known before the forward pass;
+which ones comes from torch's random numbers, as dropout's does.
 
     >>> objective = build({"vocabulary": 50, "mask": 2})
     >>> tokens = torch.randint(3, 50, (4, 20))
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fathom.loop import Loss
 from fathom.objectives.parts.balance import balanced
-from fathom.objectives.parts.tokens import log_probabilities, token_loss
+from fathom.objectives.parts.tokens import PAD, log_probabilities, token_loss
 
 TASK = "language"
 SOURCE = "Devlin et al. 2019, arXiv:1810.04805, section 3.1"
@@ -53,11 +53,12 @@ class MaskedToken:
         self.vocabulary, self.mask, self.share, self.label_smoothing = vocabulary, mask, share, label_smoothing
 
     def count(self, batch: Any) -> float:
-        tokens = batch[0]
-        return float(len(tokens) * self._hidden_in(tokens))
+        return float(self._hidden_in(batch[0]).sum())
 
-    def _hidden_in(self, tokens: Tensor) -> int:
-        return max(1, round(self.share * tokens.shape[1]))
+    def _hidden_in(self, tokens: Tensor) -> Tensor:
+        """How many positions of each row are hidden: int64 [B]."""
+        length = (tokens != PAD).sum(dim=1)
+        return (self.share * length).round().long().clamp(min=1).minimum(length)
 
     def losses(self, model: nn.Module, batch: Any) -> Iterator[Loss]:
         tokens = batch[0]
@@ -68,8 +69,8 @@ class MaskedToken:
 
     def hide(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens as the model sees them, and which positions were chosen: int64 and bool [B, T]."""
-        places = torch.rand_like(tokens, dtype=torch.float32).argsort(dim=1)[:, : self._hidden_in(tokens)]
-        chosen = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, places, True)
+        order = torch.rand_like(tokens, dtype=torch.float32).masked_fill(tokens == PAD, 2.0).argsort(dim=1)
+        chosen = order.argsort(dim=1) < self._hidden_in(tokens).unsqueeze(1)
         fate = torch.rand_like(tokens, dtype=torch.float32)
         others = torch.randint_like(tokens, self.mask + 1, self.vocabulary)
         shown = torch.where(fate < MASKED, self.mask, torch.where(fate < MASKED + RANDOM, others, tokens))

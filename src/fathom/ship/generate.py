@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fathom import generation
-from fathom.candidates import Candidate
+from fathom.candidates import Candidate, Predictor
 from fathom.errors import UserError
 from fathom.fields import plain_text
 from fathom.ship.predict import Model
@@ -46,8 +46,16 @@ def write_on(
     _check_prompt(prompt, spec)
     generation.check_choice(new_tokens, temperature, top_k, top_p)
     tokens = [plain_text.BORDER, *plain_text.ids(prompt, spec).tolist()]
-    choice = generation.Choice(temperature, top_k, top_p, torch.Generator().manual_seed(seed))
-    made = _tokens(model, tokens, int(spec["length"]), choice, candidate)
+    chosen = model.candidate(candidate)
+    assert isinstance(chosen, Candidate), "texts have no ensembles"
+    (member,) = chosen.members
+    if not isinstance(member, LanguageModel) and not hasattr(member, "next_probabilities"):
+        able = [name for name in model.candidates if name != chosen.name]
+        remedy = f"Name another, candidate={able[-1]!r} (--candidate {able[-1]})." if able else "Fit a network as well."
+        raise UserError(f"'{chosen.name}' does not know what follows what, and cannot write on. {remedy}")
+    random = torch.Generator(getattr(member, "device", "cpu")).manual_seed(seed)
+    choice = generation.Choice(temperature, top_k, top_p, random)
+    made = _tokens(member, tokens, int(spec["length"]), choice)
     return _pieces((token for token, _ in zip(made, range(new_tokens), strict=False)), spec)
 
 
@@ -62,13 +70,8 @@ def _check_prompt(prompt: str, spec: dict[str, Any]) -> None:
         )
 
 
-def _tokens(
-    model: Model, tokens: list[int], context: int, choice: generation.Choice, candidate: str | None
-) -> Iterator[int]:
+def _tokens(member: Predictor, tokens: list[int], context: int, choice: generation.Choice) -> Iterator[int]:
     """New tokens without end."""
-    chosen = model.candidate(candidate)
-    assert isinstance(chosen, Candidate), "texts have no ensembles"
-    (member,) = chosen.members
     if not isinstance(member, LanguageModel):
         while True:
             chances = torch.from_numpy(member.next_probabilities(np.asarray(tokens[-context:])))  # type: ignore[attr-defined]

@@ -81,8 +81,12 @@ def _members(model: Model, candidate: str | None) -> list[Matching]:
     matching: list[Matching] = [one for one in members if isinstance(one, Matching)]
     if len(matching) < len(members):
         able = [name for name in model.candidates if name != "constant"]
-        raise UserError(f"'{candidate or model.metrics['advised']}' orders by lot and compares nothing. "
-                        f"Name another model, candidate={able[-1]!r} (--candidate {able[-1]}).")  # fmt: skip
+        remedy = (
+            f"Name another model, candidate={able[-1]!r} (--candidate {able[-1]})."
+            if able
+            else "The run has no other model: fit again with model=clip, or without naming baselines."
+        )
+        raise UserError(f"'{candidate or model.metrics['advised']}' orders by lot and compares nothing. {remedy}")
     return matching
 
 

@@ -7,25 +7,27 @@ was trained on and that is missing altogether is an error, never a guess.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fathom import language, pairs
+from fathom import intervals, language, pairs
 from fathom.candidates import Candidate, Predictor
 from fathom.data import Examples, File, Places, Table, Task
 from fathom.encode import encode
 from fathom.errors import UserError
 from fathom.evaluate import coverage, evaluate, interval
 from fathom.fields import category, number, plain_text, text
+from fathom.partition import connected, labels
 from fathom.rooms import find, nearest, options
 from fathom.run import RunFolder
 from fathom.sources import plain_text as running
 from fathom.sources.parts.choose import choose, open_any
-from fathom.sources.parts.files import PICTURES
+from fathom.sources.parts.decimals import AS_WRITTEN, respell
+from fathom.sources.parts.files import PICTURES, is_file, is_folder
 from fathom.store import open_candidate
 
 
@@ -153,6 +155,7 @@ class Model:
     def evaluate(self, data: Any, *, candidate: str | None = None) -> dict[str, Any]:
         """Measures with intervals on labelled data. Raises UserError where the target column is missing.
 
+        Rows of one group are resampled together, where the run was split by a group and the data has its column.
         For numbers "coverage" is the share of rows whose interval, promised to hold "level" of them, held their target.
         """
         table, _ = self.table(data)
@@ -164,19 +167,31 @@ class Model:
             hint = f" Known classes: {', '.join(self.task.classes[:20])}." if self.task.classes else ""
             raise UserError(f"No row has a known '{target}'.{hint}")
         rows = np.flatnonzero(known)
-        examples = self.examples(table.take(rows))
+        table = table.take(rows)
+        examples = self.examples(table)
         raw = self.candidate(candidate).predict(examples)
         right = language.sizes(examples) if self.task.kind == "language" else targets[rows]
-        # Captions of one picture are no evidence of their own.
-        units = pairs.picture_of(examples) if self.task.kind == "pair" else None
-        found = evaluate(raw, right, self.task, units=units)
+        found = evaluate(raw, right, self.task, units=self._units(table, examples))
         told = {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
+        if self.spec.get("group") in table.columns:
+            told["group"] = self.spec["group"]
         if self.task.kind == "pair":
             told["among"] = pairs.among(examples)
         if self.task.kind == "regress":
             low, high, level = self._interval(candidate or self.metrics["advised"], raw, examples)
             told["coverage"] = coverage(low, high, right) | {"level": level}
         return told
+
+    def _units(self, table: Table, examples: Examples) -> np.ndarray | None:
+        """A label of each row [N] where rows are not independent: of its group, its picture, its block of the text."""
+        if table.continues:
+            return intervals.blocks(len(table), len(table))
+        group = self.spec.get("group")
+        units = labels(table.columns[group]) if group in table.columns else None
+        if self.task.kind != "pair":
+            return units
+        pictures = pairs.picture_of(examples)  # captions of one picture are no evidence of their own
+        return pictures if units is None else connected(units, pictures)
 
     def _targets(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The targets as measures read them, and which of them are known: bool [N]."""
@@ -200,8 +215,7 @@ class Model:
         """New data as a table that has every column of the run, or those that are named."""
         fields = {name: spec for name, spec in self.spec["fields"].items() if only is None or name in only}
         spec = self.spec | {"fields": fields}
-        table = _open(data, spec)
-        table, notes = _positions(table, spec)
+        table, notes = _positions(_open(data, spec), spec, data)
         missing = [name for name in fields if name not in table.columns]
         if missing:
             raise UserError(
@@ -237,9 +251,9 @@ def _open(data: Any, spec: Mapping[str, Any]) -> Table:
     only = next(iter(spec["fields"])) if len(spec["fields"]) == 1 else None
     kind = spec["fields"][only]["kind"] if only else None
     if isinstance(data, Mapping) and not any(isinstance(v, list | tuple | np.ndarray) for v in data.values()):
-        return _rows([dict(data)])
+        return _rows([dict(data)], spec)
     if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
-        return _rows([dict(row) for row in data])
+        return _rows([dict(row) for row in data], spec)
     if only and kind == "image" and (files := _pictures(data)):
         values = np.empty(len(files), object)
         values[:] = files
@@ -248,9 +262,10 @@ def _open(data: Any, spec: Mapping[str, Any]) -> Table:
         single = data.ndim == 2 or (data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8)
         values = data[None] if single else data
         return Table("pictures", {only: values}, Places.of_rows("picture", len(values)), "pictures")
-    if kind == "plain_text" and running.takes(data):
+    if only and kind == "plain_text" and running.takes(data):
         known = options(running.open)
-        return running.open(data, **{k: v for k, v in spec["options"].items() if k in known})
+        table = running.open(data, **{k: v for k, v in spec["options"].items() if k in known})
+        return replace(table, columns={only: table.columns[running.COLUMN]})
     if only and kind in ("text", "plain_text") and (texts := _texts(data)):
         return Table("texts", {only: np.array(texts, object)}, Places.of_rows("text", len(texts)), "texts")
     # A file of the same kind is read as the training data was: one row alone would not show its delimiter or header.
@@ -263,12 +278,12 @@ def _pictures(data: Any) -> list[File]:
     paths = data if isinstance(data, list | tuple) else [data]
     if not all(isinstance(p, str | Path) for p in paths):
         return []
-    if len(paths) == 1 and Path(paths[0]).is_dir():
+    if len(paths) == 1 and is_folder(Path(paths[0])):
         found = [p for p in sorted(Path(paths[0]).iterdir()) if p.suffix.lower() in PICTURES]
         return [File(str(p)) for p in found]
     if all(Path(p).suffix.lower() in PICTURES for p in paths):
         for path in paths:
-            if not Path(path).is_file():
+            if not is_file(Path(path)):
                 raise UserError(f"There is no picture {path}.")
         return [File(str(p)) for p in paths]
     return []
@@ -277,31 +292,45 @@ def _pictures(data: Any) -> list[File]:
 def _texts(data: Any) -> list[str]:
     """A text given as itself, or several; a path of an existing file is not a text."""
     if isinstance(data, str):
-        return [] if len(data) < 1000 and Path(data).exists() else [data]
+        return [] if is_file(Path(data)) or is_folder(Path(data)) else [data]
     if isinstance(data, list | tuple) and all(isinstance(text, str) for text in data):
         return list(data)
     return []
 
 
-def _rows(rows: list[dict[str, Any]]) -> Table:
+def _rows(rows: list[dict[str, Any]], spec: Mapping[str, Any]) -> Table:
+    """A table of rows; words are read as those of the training data were, and numbers need no reading."""
+    spellings, fields = spec["options"].get("numbers", {}), spec["fields"]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns: dict[str, np.ndarray] = {}
     for name in names:
-        values = np.empty(len(rows), object)
-        values[:] = [
-            None if (v := row.get(name)) is None else v if isinstance(v, str | File) else str(v) for row in rows
-        ]
-        columns[name] = values
+        given = [row.get(name) for row in rows]
+        if fields.get(name, {}).get("kind") == "number" and all(isinstance(v, int | float | None) for v in given):
+            columns[name] = np.array([np.nan if v is None else v for v in given], np.float64)
+            continue
+        columns[name] = values = np.empty(len(rows), object)
+        values[:] = [_cell(value, spellings.get(name, AS_WRITTEN)) for value in given]
     return Table("rows", columns, Places.of_rows("row", len(rows)), f"{len(rows)} rows")
 
 
-def _positions(table: Table, spec: Mapping[str, Any]) -> tuple[Table, tuple[str, ...]]:
+def _cell(value: Any, spelling: str) -> str | File | None:
+    if isinstance(value, str):
+        return respell(value, spelling)
+    return value if value is None or isinstance(value, File) else str(value)
+
+
+def _positions(table: Table, spec: Mapping[str, Any], data: Any) -> tuple[Table, tuple[str, ...]]:
     """Columns without names are known by their place; the target's place may be missing."""
     order: list[str] = spec["order"]
     unnamed = all(name == f"column_{i + 1}" for i, name in enumerate(table.columns))
     if not unnamed or len(table.columns) != len(order) - 1:
         return table, ()
     names = [name for name in order if name != spec["task"]["target"]]
+    spellings = spec["options"].get("numbers", {})
+    if spellings:
+        # Opened again: how the numbers of a column are written goes by its place here too.
+        here = {own: spellings[name] for own, name in zip(table.columns, names, strict=True) if name in spellings}
+        table = _open(data, {**spec, "options": {**spec["options"], "numbers": here}})
     columns = dict(zip(names, table.columns.values(), strict=True))
     note = f"{len(names)} columns without names: taken for all but the target, in the order of the training data"
     return Table(table.name, columns, table.places, table.summary, notes=table.notes, left_out=table.left_out), (note,)

@@ -43,7 +43,7 @@ def open(data: Any, *, target: str | int | None = None) -> Table:
         return table_of({k: as_array(v) for k, v in data.items()}, "arrays", "the dict", target)
     columns, notes = _columns(data)
     table = _table(columns, notes)
-    return replace(table, target=find_column(list(columns), target, "The data", first=0))
+    return replace(table, target=find_column(list(columns), target, "The data", table.first))
 
 
 def _is_many(value: Any) -> bool:
@@ -101,4 +101,4 @@ def _table(columns: dict[str, np.ndarray], notes: list[str]) -> Table:
     if not num_rows:
         raise UserError("The data has no rows. Expected rows of data along the first axis.")
     summary = rows_and_columns(num_rows, len(columns))
-    return Table("arrays", columns, Places.of_rows("row", num_rows), summary, notes=tuple(notes))
+    return Table("arrays", columns, Places.of_rows("row", num_rows), summary, notes=tuple(notes), first=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,13 @@ def open(
     encoding: str | None = None,
     header: bool | None = None,
     beside: bool = True,
+    numbers: Mapping[str, str] | None = None,
 ) -> Table:
     """The table of a file, or of the one table (or train file) in a folder.
 
     target: a column by name or by number from 1. delimiter: one character or 'tab'. header: whether the first row
-    names the columns. beside: use official test and validation files that lie beside a train file.
+    names the columns. beside: use official test and validation files that lie beside a train file. numbers: how the
+    numbers of columns are written ("decimal comma"), as in `decimals.SPELLINGS`; else it is found out.
     """
     path, said = _path_of(data)
     main, dialect, is_headed = _read(path, delimiter, encoding, header)
@@ -75,16 +78,17 @@ def open(
         return _read(sibling, dialect.delimiter if dialect.cut == "delimiter" else None, encoding, is_headed)[0]
 
     table = neighbours.with_parts(path, main, read_sibling, is_wanted=beside)
-    columns, notes = rewrite(table.columns, dialect.delimiter)
+    columns, spellings, notes = rewrite(table.columns, dialect.delimiter, numbers)
     table = replace(table, columns=columns, notes=(*said, *table.notes, *notes))
-    table = replace(open_linked(table, path.parent), options=_options(dialect, is_headed, encoding))
+    table = replace(open_linked(table, path.parent), options=_options(dialect, is_headed, encoding, spellings))
     return replace(table, target=find_column(list(columns), target, str(path)))
 
 
-def _options(dialect: Dialect, is_headed: bool, encoding: str | None) -> dict[str, Any]:
+def _options(dialect: Dialect, is_headed: bool, encoding: str | None, spellings: dict[str, str]) -> dict[str, Any]:
     """What opens further files the same way, though they may be too short to tell."""
     options: dict[str, Any] = {"header": is_headed}
     options.update({"delimiter": dialect.delimiter} if dialect.cut == "delimiter" else {})
+    options.update({"numbers": spellings} if spellings else {})
     return {**options, **({} if encoding is None else {"encoding": encoding})}
 
 

@@ -65,9 +65,18 @@ def _pandas_columns(frame: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     columns = {}
     for i, name in enumerate(names):
         columns[name] = series_values(frame.iloc[:, i])
-        if getattr(frame.iloc[:, i].dtype, "tz", None) is not None:
+        if _zone(frame.iloc[:, i].dtype) is not None:
             notes.append(f"{name}: moments are taken in UTC")
     return columns, notes
+
+
+def _numpy_type(dtype: Any) -> Any:
+    """The type of the numbers in a column of pandas, which may wrap them (nullable, sparse, Arrow)."""
+    return getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+
+
+def _zone(dtype: Any) -> Any:
+    return getattr(getattr(dtype, "pyarrow_dtype", dtype), "tz", None)
 
 
 def series_values(series: Any) -> np.ndarray:
@@ -85,13 +94,13 @@ def series_values(series: Any) -> np.ndarray:
         )
     if kind in "iu":
         return (
-            series.to_numpy(dtype.name.lower()) if not missing.any() else series.to_numpy(np.float64, na_value=np.nan)
+            series.to_numpy(_numpy_type(dtype)) if not missing.any() else series.to_numpy(np.float64, na_value=np.nan)
         )
     if kind == "f":
-        return series.to_numpy(dtype.name.lower(), na_value=np.nan)
+        return series.to_numpy(_numpy_type(dtype), na_value=np.nan)
     if kind == "M":
-        naive = series.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(dtype, "tz", None) is not None else series
-        return naive.to_numpy("datetime64[us]")
+        naive = series.dt.tz_convert("UTC").dt.tz_localize(None) if _zone(dtype) is not None else series
+        return naive.astype("datetime64[us]").to_numpy()
     if kind == "m":
         return series.dt.total_seconds().to_numpy(np.float64)
     values = [None if m else v for v, m in zip(series.tolist(), missing)]

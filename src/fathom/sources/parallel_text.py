@@ -15,7 +15,7 @@ from typing import Any
 from fathom.data import PARTS, Places, Table
 from fathom.errors import UserError
 from fathom.sources.parts.columns import find_column, objects
-from fathom.sources.parts.encoding import decode
+from fathom.sources.parts.encoding import decode, mended
 from fathom.sources.parts.files import as_path, is_file, is_folder, part_of_word, read_bytes, short_name
 from fathom.sources.parts.join import join_parts
 
@@ -128,6 +128,5 @@ def _read(files: Mapping[str, Path], encoding: str | None) -> Table:
 def _lines(path: Path, encoding: str | None) -> list[str | None]:
     """The lines of a file; an empty one is None, a missing text."""
     text, _ = decode(read_bytes(path)[0], path, encoding)
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("\ufeff")
-    lines = text.split("\n")  # not splitlines(): it also cuts at U+2028
+    lines = mended(text).split("\n")  # not splitlines(): it also cuts at U+2028
     return [line.strip() or None for line in (lines[:-1] if not lines[-1] else lines)]

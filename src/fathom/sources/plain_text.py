@@ -18,7 +18,7 @@ from fathom.data import LeftOut, Places, Table
 from fathom.errors import UserError
 from fathom.sources.parts.beside import NOT_DATA
 from fathom.sources.parts.columns import find_column, objects
-from fathom.sources.parts.encoding import decode
+from fathom.sources.parts.encoding import decode, mended
 from fathom.sources.parts.files import as_path, is_file, is_folder, read_bytes, short_name, suffix
 from fathom.sources.parts.prose import is_prose
 
@@ -123,9 +123,7 @@ def _read_all(files: list[Path], encoding: str | None) -> tuple[list[tuple[Path,
             continue
         notes += said
         encodings[used] += 1
-        # Bytes that stand for nothing are shown as the usual replacement sign.
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("\ufeff")
-        texts.append((file, text.replace("\r\n", "\n").replace("\r", "\n")))
+        texts.append((file, mended(text).replace("\r\n", "\n").replace("\r", "\n")))
     if encodings:
         notes.append("encoding " + ", ".join(f"{name} ({n:,} files)" for name, n in encodings.items()))
     return texts, notes, left_out

@@ -11,7 +11,7 @@ from fathom.data import File, LeftOut, Table
 from fathom.errors import UserError
 from fathom.sources.parts.class_folders import open_classes
 from fathom.sources.parts.columns import objects
-from fathom.sources.parts.encoding import decode
+from fathom.sources.parts.encoding import decode, mended
 from fathom.sources.parts.files import PICTURES, TEXTS, as_path, is_file, is_folder
 from fathom.sources.parts.join import with_counts
 from fathom.sources.parts.tree import first_endings, inner_archive, is_archive, is_damaged
@@ -76,6 +76,5 @@ def _read(file: File, encoding: str | None) -> tuple[str | None, str]:
         return None, str(error)
     except OSError as error:
         return None, f"it cannot be read: {error.strerror or error}"
-    # Bytes that stand for nothing are shown as the usual replacement sign: one of them does not spoil a text.
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    text = mended(text).strip()
     return (text, used) if text else (None, "it is empty")

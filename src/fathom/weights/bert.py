@@ -11,6 +11,7 @@ next-sentence layer of pretraining is not kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -62,7 +63,7 @@ EXAMPLES = [
 ]
 
 
-def read(config: Mapping[str, Any]) -> Blueprint:
+def read(config: dict[str, Any]) -> Blueprint:
     expect(
         config,
         is_decoder=False,
@@ -71,7 +72,8 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         position_embedding_type="absolute",
     )
     if config.get("architectures") == ["BertForPreTraining"]:
-        config = {**config, "architectures": ["Bert" + MASKED]}
+        config = copy.copy(config)  # a copy of Settings goes on noting what was asked for
+        config["architectures"] = ["Bert" + MASKED]
     options = {ours: config.get(theirs, default) for ours, (theirs, default) in SETTINGS.items()}
     task = task_of(config, "Bert", length=config.get("max_position_embeddings", 512), width=options["width"])
     options |= task.options | {"activation": activation_from(config.get("hidden_act", "gelu"))}

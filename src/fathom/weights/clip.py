@@ -86,6 +86,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
                 "only the same for both is supported."
             )
     expect(picture | {"model_type": "clip"}, num_channels=3)
+    expect(text | {"model_type": "clip"}, is_causal=True)  # where it is not, the other library looks both ways
     side, patch, end = picture["image_size"], picture["patch_size"], text["eos_token_id"]
     if not all(isinstance(number, int) for number in (side, patch, end)) or side % patch:
         raise UserError(
@@ -103,8 +104,8 @@ def read(config: Mapping[str, Any]) -> Blueprint:
 
 def _settings(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of one net. Where an old file says them twice, the one with _dict counts."""
-    found = config.get(f"{part}_dict")
-    return {**defaults, **(found if found is not None else config.get(part) or {})}
+    found, twice = config.get(part), config.get(f"{part}_dict")
+    return {**defaults, **((found if twice is None else twice) or {})}
 
 
 def write(blueprint: Blueprint) -> dict[str, Any]:
@@ -115,6 +116,11 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         raise UserError(
             f"Pictures of {photo['height']} x {photo['width']} pixels and {photo['channels']} channels in patches of "
             f"{options['patch']} have no counterpart: this layout has squares of 3 channels that the patch divides."
+        )
+    if options["end"] == HIGHEST_ID:
+        raise UserError(
+            f"model.end={HIGHEST_ID}: in this layout that eos_token_id stands for the highest id of each text. Train "
+            "with another id as the end, or without model.end, where the highest id ends a text here too."
         )
     shared: dict[str, Any] = {theirs: options[ours] for ours, theirs in SHARED.items()}
     shared |= {"hidden_act": activation_to(options["activation"]), "projection_dim": blueprint.outputs}

@@ -39,6 +39,7 @@ DUPLICATES = {"lm_head.weight": "embed.weight"}
 THETA = {"mixtral": 1_000_000.0}
 WINDOW = {"mistral": 4096}
 EPS = {"mixtral": 1e-5}
+KEY_HEADS = {"mistral": 8, "mixtral": 8, "qwen2": 32, "qwen3": 32}  # Llama's are as many as the heads, and so is null
 
 OPTIONS: dict[str, Any] = {
     "depth": 2,
@@ -92,7 +93,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
         "depth": config["num_hidden_layers"],
         "width": width,
         "heads": heads,
-        "key_heads": config.get("num_key_value_heads") or heads,
+        "key_heads": config.get("num_key_value_heads", KEY_HEADS.get(kind)) or heads,
         "head_width": config.get("head_dim") or (128 if kind == "qwen3" else width // heads),
         "hidden": config["intermediate_size"],
         "activation": activation_from(config.get("hidden_act", "silu")),
@@ -128,14 +129,18 @@ def _window(config: Mapping[str, Any]) -> dict[str, int]:
     kind, depth = config["model_type"], config["num_hidden_layers"]
     if kind in ("mistral", "mixtral"):
         return {"window": config.get("sliding_window", WINDOW.get(kind)) or 0, "window_from": 0}
-    if kind == "llama" or not (config.get("use_sliding_window", False) and config.get("sliding_window", 4096)):
+    if kind == "llama":
         return {"window": 0, "window_from": 0}
-    first = min(config.get("max_window_layers", 28), depth)
-    layers = config.get("layer_types") or ["full_attention"] * first + ["sliding_attention"] * (depth - first)
+    window, first = config.get("sliding_window", 4096), config.get("max_window_layers", 28)
+    layers = config.get("layer_types")
+    if not config.get("use_sliding_window", False) or not window:
+        return {"window": 0, "window_from": 0}
+    first = min(first, depth)
+    layers = layers or ["full_attention"] * first + ["sliding_attention"] * (depth - first)
     first = layers.index("sliding_attention") if "sliding_attention" in layers else depth
     if layers != ["full_attention"] * first + ["sliding_attention"] * (depth - first):
         raise UserError("config.json mixes blocks with and without a window; here those with one come last.")
-    return {"window": config.get("sliding_window", 4096), "window_from": first}
+    return {"window": window, "window_from": first}
 
 
 def _experts(config: Mapping[str, Any]) -> dict[str, float]:
@@ -153,7 +158,7 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     options = _options(blueprint)
     kind = _kind(blueprint)
     (about,) = blueprint.inputs.values()
-    config = {
+    return {
         "model_type": kind,
         **common_settings(blueprint, architecture_for(blueprint, STEMS[kind])),
         "max_position_embeddings": about["length"],
@@ -170,11 +175,6 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         **rope_to(options),
         **_particular(kind, options),
     }
-    lost = {n: v for n, v in options.items() if read(config).options.get(n, v) != v}
-    if lost:
-        told = ", ".join(f"{name}={value}" for name, value in lost.items())
-        raise UserError(f"The layout of {kind} cannot say {told}. These weights cannot be written as such.")
-    return config
 
 
 def _particular(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,15 @@ from typing import Any
 
 from fathom.errors import UserError
 from fathom.weights.parts.blueprint import Blueprint
-from fathom.weights.parts.picture import NORM, check_all_strides, common_settings, picture, task_of, tensors_of
+from fathom.weights.parts.picture import (
+    NORM,
+    check_all_strides,
+    common_settings,
+    picture,
+    scale_of,
+    task_of,
+    tensors_of,
+)
 
 MODEL = "mobilenet_v1"
 MODEL_TYPES = ("mobilenet_v1",)
@@ -63,7 +71,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     options = _options(config)
     width = max(int(WIDEST * options["width"]), options["narrowest"])
     centred = [0.5] * config.get("num_channels", 3)
-    about = picture({"image_mean": centred, "image_std": centred, **config})
+    about = scale_of(config, picture(config) | {"mean": centred, "std": centred})
     return task_of(config, STEM, width=width).blueprint(MODEL, about, options)
 
 

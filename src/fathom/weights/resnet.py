@@ -52,7 +52,7 @@ def read(config: Mapping[str, Any]) -> Blueprint:
     channels = (config.get("embedding_size", 64), *config.get("hidden_sizes", CHANNELS["bottleneck"][1:]))
     options = _named(kind, blocks, channels)
     # Theirs passes over this setting in blocks of two layers.
-    options["stride_first"] = kind == "bottleneck" and config.get("downsample_in_bottleneck", False)
+    options["stride_first"] = config.get("downsample_in_bottleneck", False) and kind == "bottleneck"
     return task_of(config, STEM, width=channels[-1]).blueprint(MODEL, picture(config), options)
 
 

@@ -93,7 +93,7 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
         "image_std": about["std"],
         **DEFAULTS,
         **blueprint.options,
-        **(labels_of(blueprint) if blueprint.classes else {}),
+        **(labels_of(blueprint) if blueprint.classes and blueprint.options.get("head", True) else {}),
     }
 
 

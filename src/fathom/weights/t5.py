@@ -2,8 +2,9 @@
 
 What a reader would get wrong: "tie_word_embeddings" stands for two things that come together in the published models:
 a tied head also divides the last states by the root of the width. Newer files write it as true whatever the head is,
-and say "scale_decoder_outputs" instead, which therefore counts more. `T5EncoderModel` becomes a model of one text
-without a head: its answers are the means of its states, which `hidden` gives.
+and say "scale_decoder_outputs" instead, which therefore counts more; whether the head is a matrix of its own shows in
+the tensors only. `T5EncoderModel` becomes a model of one text without a head: its answers are the means of its states,
+which `hidden` gives.
 
     >>> names(EXAMPLES[0])["decoder.blocks.1.cross.query.weight"]
     'decoder.block.1.layer.1.EncDecAttention.q.weight'
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from fathom.errors import UserError
 from fathom.weights.parts.blueprint import Blueprint, architecture_of, expect, numbered, with_defaults
@@ -25,6 +28,7 @@ TRANSPOSED: tuple[str, ...] = ()
 LEFT_OVER = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 # What a file may hold a second time.
 DUPLICATES = {f"{name}.weight": "embed.weight" for name in ("encoder.embed_tokens", "decoder.embed_tokens", "lm_head")}
+HEAD, SHARED = "lm_head.weight", "shared.weight"
 WRITER, ENCODER = "T5ForConditionalGeneration", "T5EncoderModel"
 VOCABULARY = 32128
 LENGTH = 512  # of the texts it was trained on; relative positions know no end
@@ -63,7 +67,7 @@ EXAMPLES = [
 
 
 def read(config: Mapping[str, Any]) -> Blueprint:
-    expect(config, is_decoder=False)
+    expect(config, is_decoder=False, is_causal=True)  # its decoder looks both ways where is_causal says no
     architecture = architecture_of(config, [WRITER, ENCODER])
     writes = architecture == WRITER
     options = {ours: config.get(theirs, default) for ours, (theirs, default) in SETTINGS.items()}
@@ -127,6 +131,14 @@ def write(blueprint: Blueprint) -> dict[str, Any]:
     return config
 
 
+def tidied(tensors: Mapping[str, Tensor], blueprint: Blueprint) -> Mapping[str, Tensor]:
+    """Newer folders may have a head that is the embedding and yet is not scaled: it becomes a matrix of its own."""
+    options = {"head": True, "tied": True, **blueprint.options}
+    if options["head"] and not options["tied"] and HEAD not in tensors and SHARED in tensors:
+        return {**tensors, HEAD: tensors[SHARED]}
+    return tensors
+
+
 def _texts(blueprint: Blueprint) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What is read and what is written. Raises UserError where the other library has no such model."""
     by_form = {about["form"]: about for about in blueprint.inputs.values()}
@@ -166,10 +178,10 @@ def measured(model: Any) -> dict[str, Any]:
 def names(blueprint: Blueprint) -> dict[str, str]:
     options = _options(blueprint)
     _, target = _texts(blueprint)
-    found = {"embed.weight": "shared.weight"} | _half("encoder", options["depth"], options["gated"])
+    found = {"embed.weight": SHARED} | _half("encoder", options["depth"], options["gated"])
     if target:
         found |= _half("decoder", options["decoder_depth"], options["gated"])
-        found |= {} if options["tied"] else {"head.weight": "lm_head.weight"}
+        found |= {} if options["tied"] else {"head.weight": HEAD}
     return found
 
 

@@ -1,7 +1,7 @@
 """Rows as one wide sparse matrix: TF-IDF of every text column, then numbers and categories beside.
 
 What is learned (vocabularies and how rare each word is) comes from the rows given to `fit`; means, deviations and codes
-are those of the fields, which saw training rows only.
+are those of the fields, which saw no test row (under cross-validation the rows of all folds).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from fathom.baselines.parts.clock import Clock
 from fathom.baselines.parts.table_features import Features, features
 from fathom.data import Examples, Task
 
@@ -71,22 +72,6 @@ class Growth:
 
     def text(self, trees: int) -> str:
         return self.booster.model_to_string(num_iteration=trees)
-
-
-class Clock:
-    """When to stop; without a limit, never."""
-
-    def __init__(self, begun: float, seconds: float | None) -> None:
-        self.end = float("inf") if seconds is None else begun + seconds
-
-    @property
-    def left(self) -> float:
-        return self.end - time.monotonic()
-
-    def part(self, share: float) -> Clock:
-        """A clock for a share of what is left."""
-        now = time.monotonic()
-        return Clock(now, None if self.end == float("inf") else share * max(0.0, self.end - now))
 
 
 def grow(growth: Growth, clock: Clock, patience: int) -> tuple[int, str, float]:

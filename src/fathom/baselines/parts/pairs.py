@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fathom.data import Task
-from fathom.errors import UserError
 
 PROBE_ROWS = 300  # learned from once, to foresee how long all of them take
 
@@ -18,13 +17,6 @@ def source_of(about: dict[str, dict[str, Any]], task: Task) -> str | None:
     """'a text' where one text is translated, else None."""
     texts = [name for name, facts in about.items() if facts["form"] == "tokens"]
     return "a text" if task.kind == "translate" and len(texts) == 1 else None
-
-
-def check(name: str, **positive: float | None) -> None:
-    """Raises UserError for an option of the baseline `name` that is not above 0."""
-    for option, value in positive.items():
-        if value is not None and not value > 0:
-            raise UserError(f"{name}.{option} is {value}; it must be above 0.")
 
 
 def affordable(learn: Callable[[np.ndarray], object], train: np.ndarray, seconds: float | None) -> int:

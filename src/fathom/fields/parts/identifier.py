@@ -27,7 +27,7 @@ _SERIAL = re.compile(r"[0-9]{4,}|[0-9a-fA-F]{12,}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-
 
 def carries_nothing(name: str, values: np.ndarray) -> str | None:
     """Why a column can be dropped: all missing, one value only, or an identifier. None: keep it."""
-    if values.ndim == 1 and values.dtype.kind != "M" and not any(isinstance(value, File) for value in values[:1]):
+    if values.ndim == 1 and not any(isinstance(value, File) for value in values[:1]):
         found = distinct(values).without(EMPTY)
         if not found.words:
             return "all values are missing"

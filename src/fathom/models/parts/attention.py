@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.errors import UserError
+from fathom.models.parts.checks import check_divisor, largest_divisor
 from fathom.models.parts.rotary import rotate, rotation
 
 SOURCE = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2; rotary positions: Su et al. 2021, arXiv:2104.09864"
@@ -52,16 +52,12 @@ def heads_for(width: int, head_width: int) -> int:
     >>> heads_for(768, 64)
     12
     """
-    return next(heads for heads in range(max(1, width // head_width), 0, -1) if width % heads == 0)
+    return largest_divisor(width, max(1, width // head_width))
 
 
 def check_heads(width: int, heads: int, *, option: str = "heads") -> None:
     """Raises UserError with the nearest smaller number that fits, unless so many heads can share the width."""
-    if width % heads:
-        fits = heads_for(width, max(1, width // heads))
-        raise UserError(
-            f"model.{option}={heads}: expected a divisor of the width, {width}. Type model.{option}={fits}."
-        )
+    check_divisor(width, f"the width, {width}", **{option: heads})
 
 
 def attend(

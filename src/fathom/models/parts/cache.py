@@ -12,8 +12,6 @@ cache.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -22,8 +20,8 @@ class Cache:
     """One for each batch of sequences being written, shared by all layers of a model.
 
     A model first asks `note` for the mask of all positions; each layer hands its new keys and values [B, G, T, D] to
-    `extend` and gets those of all positions so far; after the last layer the model adds T to `length`. Recurrent nets
-    keep their states in `layers` instead.
+    `extend` and gets those of all positions so far; after the last layer the model adds T to `length`. Recurrent layers
+    keep their states in `layers` instead. Whatever is kept has the rows first.
     """
 
     def __init__(self) -> None:
@@ -31,7 +29,7 @@ class Cache:
         self.inside: Tensor | None = None  # bool [B, positions read], where any of them is padding
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
-        self.layers: dict[int, Any] = {}  # a recurrent layer's state after `length` positions
+        self.layers: dict[int, tuple[Tensor, ...]] = {}  # a recurrent layer's state after `length` positions
 
     def note(self, inside: Tensor | None, tokens: Tensor) -> Tensor | None:
         """The mask of all positions, those of the new tokens [B, T] among them; None where no mask was ever given."""
@@ -52,10 +50,10 @@ class Cache:
         return key, value
 
     def reorder(self, rows: Tensor) -> None:
-        """Go on with these rows, int64 [B], in their order; a row may be taken several times. For attention only."""
-        assert not self.layers, "states of recurrent layers are not reordered"
+        """Go on with these rows, int64 [B], in their order; a row may be taken several times."""
         self.keys = {layer: key.index_select(0, rows) for layer, key in self.keys.items()}
         self.values = {layer: value.index_select(0, rows) for layer, value in self.values.items()}
+        self.layers = {layer: tuple(part.index_select(0, rows) for part in s) for layer, s in self.layers.items()}
         self.inside = None if self.inside is None else self.inside.index_select(0, rows)
 
 

@@ -42,6 +42,24 @@ def check_sizes(**sizes: int) -> None:
             raise UserError(f"model.{name}={size}: expected at least 1, for example model.{name}=2.")
 
 
+def check_divisor(of: int, whole: str, **sizes: int) -> None:
+    """Refuse sizes that do not divide `of`, which `whole` says in words. Raises UserError naming the next smaller."""
+    for name, size in sizes.items():
+        if of % size:
+            raise UserError(
+                f"model.{name}={size}: expected a divisor of {whole}. Type model.{name}={largest_divisor(of, size)}."
+            )
+
+
+def largest_divisor(of: int, most: int) -> int:
+    """The largest divisor of a number that is not above `most`.
+
+    >>> largest_divisor(256, 48)
+    32
+    """
+    return next(number for number in range(min(most, of), 0, -1) if of % number == 0)
+
+
 def check_shares(**shares: float) -> None:
     """Refuse shares of dropped values outside 0 ≤ share < 1. Raises UserError naming the option."""
     for name, share in shares.items():

@@ -17,6 +17,15 @@ from torch import Tensor, nn
 SMOOTH_CLIP = 3.0
 # The vectors of all columns together have about so many entries, so that a wide table does not make a slow network.
 ALL_NUMBERS, ALL_CATEGORIES, ALL_BINS = 2048, 1024, 8192
+FAR = 1e4  # deviations; what is farther is taken for this, since the square of a float32 may be infinite
+
+
+def claims(inputs: Mapping[str, dict[str, Any]]) -> str | None:
+    """What networks for tables are made for: numbers, categories or both, and nothing else."""
+    forms = [about["form"] for about in inputs.values()]
+    if not forms or set(forms) - {"numbers", "categories"}:
+        return None
+    return "a table of " + " and ".join(sorted(forms, reverse=True))
 
 
 class TableEmbedding(nn.Module):
@@ -66,7 +75,7 @@ class Standardize(nn.Module):
 
     def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         missing = torch.isnan(numbers)
-        z = (torch.where(missing, self.mean, numbers) - self.mean) / self.std
+        z = ((torch.where(missing, self.mean, numbers) - self.mean) / self.std).clamp(-FAR, FAR)
         return z / torch.sqrt(1 + (z / SMOOTH_CLIP) ** 2), missing
 
 
@@ -86,13 +95,13 @@ class PiecewiseLinear(nn.Module):
     ) -> None:
         super().__init__()
         columns = len(mean)
-        edges = [_edges(q, bins) for q in quantiles]
-        widest = max(len(e) - 1 for e in edges)
+        found = [_bins(q, bins) for q in quantiles]
+        widest = max(len(begins) for begins, _ in found)
         low, per_width = torch.zeros(columns, widest), torch.zeros(columns, widest)
-        for column, e in enumerate(edges):
-            low[column, : len(e) - 1] = e[:-1]
+        for column, (begins, widths) in enumerate(found):
+            low[column, : len(begins)] = begins
             # A bin that is not there keeps 0 and is always empty.
-            per_width[column, : len(e) - 1] = 1 / (e[1:] - e[:-1])
+            per_width[column, : len(begins)] = 1 / widths
         self.register_buffer("low", low)
         self.register_buffer("per_width", per_width)
         self.standardize = Standardize(mean, std)
@@ -150,11 +159,14 @@ def _share(total: int, count: int, least: int, most: int) -> int:
     return min(most, max(least, total // count))
 
 
-def _edges(quantiles: Sequence[float], bins: int) -> Tensor:
-    """At most bins + 1 increasing edges out of the training quantiles; a constant column gets one bin."""
-    edges = torch.tensor(quantiles, dtype=torch.float32).unique()
-    if len(edges) < 2:
-        return torch.tensor([0.0, 1.0]) + (edges[0] if len(edges) else 0.0)
+def _bins(quantiles: Sequence[float], bins: int) -> tuple[Tensor, Tensor]:
+    """Where at most so many bins begin, and their widths, out of the training quantiles.
+
+    A constant column gets one bin of width 1. Its end is not worked out: from 2**24 on float32 skips whole numbers.
+    """
+    edges = torch.tensor(quantiles or [0.0], dtype=torch.float32).unique()
+    if len(edges) == 1:
+        return edges, torch.ones(1)
     if len(edges) > bins + 1:
         edges = edges[torch.linspace(0, len(edges) - 1, bins + 1).round().long()]
-    return edges
+    return edges[:-1], edges.diff()

@@ -19,7 +19,7 @@ from fathom.models.parts.checks import refuse_inputs
 
 
 def real_frames(frames: Tensor) -> Tensor:
-    """Where [B, T, F] is not padding: bool [B, T]. The first position of a row always counts, as in parts/tokens.py."""
+    """Where [B, T, F] is not padding: bool [B, T]. The first position of a row always counts."""
     seen = (~torch.isnan(frames)).any(dim=-1)
     followed = seen.flip(1).cumsum(dim=1).flip(1) > 0  # a number here or later
     return followed | (torch.arange(frames.shape[1], device=frames.device) == 0)

@@ -27,7 +27,8 @@ from fathom.models.parts.gated import GatedPerceptron
 class MixtureOfExperts(nn.Module):
     """[B, T, width] → [B, T, width]: the weighted sum of `used` of the `experts`, chosen anew for each position.
 
-    `balance` is the weight of the loss that keeps their loads even (the paper's alpha).
+    `balance` is the weight of the loss that keeps their loads even (the paper's alpha). The shares of those chosen are
+    `divided` by their sum, or weigh as they are.
 
     >>> mixture = MixtureOfExperts(8, 20, experts=4, used=2).train()
     >>> mixture(torch.randn(2, 5, 8)).shape
@@ -44,6 +45,7 @@ class MixtureOfExperts(nn.Module):
         experts: int,
         used: int,
         balance: float = 0.01,
+        divided: bool = True,
         activation_name: str = "silu",
         bias: bool = False,
     ) -> None:
@@ -52,6 +54,7 @@ class MixtureOfExperts(nn.Module):
             raise UserError(f"model.experts_used={used}: expected from 1 to model.experts={experts}.")
         self.used = used
         self.balance = balance
+        self.divided = divided
         self.router = nn.Linear(width, experts, bias=False)
         self.experts = nn.ModuleList(
             GatedPerceptron(width, hidden, activation_name=activation_name, bias=bias) for _ in range(experts)
@@ -62,7 +65,7 @@ class MixtureOfExperts(nn.Module):
         rows = x.flatten(0, -2)
         shares = self.router(rows).float().softmax(dim=-1)
         best, chosen = shares.topk(self.used, dim=-1)
-        weights = (best / best.sum(dim=-1, keepdim=True)).to(x.dtype)
+        weights = (best / best.sum(dim=-1, keepdim=True) if self.divided else best).to(x.dtype)
         if self.training:
             self._uneven = unevenness(shares, chosen, None if inside is None else inside.flatten())
         mixed = torch.zeros_like(rows)
@@ -91,5 +94,5 @@ def unevenness(shares: Tensor, chosen: Tensor, inside: Tensor | None = None) -> 
     experts = shares.shape[1]
     sent = F.one_hot(chosen, experts).sum(dim=1).to(shares.dtype)
     counted = torch.ones_like(shares[:, 0]) if inside is None else inside.to(shares.dtype)
-    mean = counted / counted.sum()
+    mean = counted / counted.sum().clamp(min=1)  # of padding alone the loss is 0
     return experts * ((mean @ sent) * (mean @ shares)).sum()

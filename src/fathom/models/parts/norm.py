@@ -8,10 +8,7 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight over the last axis. Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4.
-
-    Computed in float32 whatever comes in, as the published models do.
-    """
+    """x / sqrt(mean(x²) + eps) · weight over the last axis. Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4."""
 
     def __init__(self, width: int, *, eps: float = 1e-6) -> None:
         super().__init__()
@@ -19,9 +16,13 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * scaled.to(x.dtype)
+        return self.weight * over_rms(x, self.eps)
+
+
+def over_rms(x: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x²) + eps) over the last axis, computed in float32 at least, as the published models do."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fathom.models.parts.activations import activation
 from fathom.models.parts.attention import attend, check_heads, heads_for
-from fathom.models.parts.checks import check_shares, check_sizes
+from fathom.models.parts.checks import check_positive, check_shares, check_sizes
 from fathom.models.parts.stochastic_depth import StochasticDepth, rising_shares
 
 HEAD_WIDTH = 32  # of the heads whose number nobody named
@@ -44,6 +44,7 @@ class Tower:
         check_sizes(**{f"{self.named}width": self.width, f"{self.named}depth": self.depth})
         check_sizes(**{f"{self.named}{n}": v for n in ("heads", "hidden") if (v := getattr(self, n)) is not None})
         check_shares(dropout=self.dropout, drop_attention=self.drop_attention, drop_path=self.drop_path)
+        check_positive(norm_eps=self.norm_eps)
         check_heads(self.width, self.num_heads, option=f"{self.named}heads")
 
     @property
@@ -74,10 +75,10 @@ def tower(
 
     The published heads go with the published width: at another, they are derived.
 
-    >>> tower((768, 12, 12), depth=2).num_heads, tower((768, 12, 12), width=64).num_heads
-    (12, 2)
+    >>> [tower((768, 12, 12), width=width).num_heads for width in (None, 768, 64)]
+    [12, 12, 2]
     """
-    if heads is None and width is None:
+    if heads is None and width in (None, published[0]):
         heads = published[2]
     width = published[0] if width is None else width
     return Tower(width=width, depth=published[1] if depth is None else depth, heads=heads, **others)

@@ -33,6 +33,7 @@ from fathom.models.parts.recurrent import State, start_orthogonal, start_remembe
 from fathom.models.parts.tokens import TokenEmbedding
 
 Cell = Callable[..., nn.RNNBase]
+Kept = tuple[Tensor, ...]  # a layer's state in a cache, and an LSTM's cell after it: each [B, width]
 CELLS: dict[str, Cell] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 FORMS = {"tokens": "one text", "stream": "a running text", "frames": "one series of frames"}
 STARTS = ("uniform", "orthogonal")
@@ -125,7 +126,9 @@ class Recurrent(nn.Module):
         if cache is not None and not self.each:
             raise UserError("This net reads in both directions: it needs the whole row and takes no cache.")
         x, inside = self.embed(values)
-        if given is not None:  # padding may stand anywhere: real positions to the front, and back at the end
+        if given is None:  # only the end is padding: an id 0 before another one is read
+            inside = inside.flip(1).cumsum(dim=1).flip(1) > 0
+        else:  # padding may stand anywhere: real positions to the front, and back at the end
             order = given.long().argsort(dim=1, descending=True, stable=True)
             x, inside = _moved(x, order), given.gather(1, order)
         for index, layer in enumerate(self.layers):
@@ -135,8 +138,7 @@ class Recurrent(nn.Module):
             elif cache is None:
                 x, _ = layer(x)
             else:
-                x, state = _onwards(layer, x, _recall(cache, index), None if given is None else inside)
-                _remember(cache, index, state)
+                x, cache.layers[index] = _onwards(layer, x, cache.layers.get(index), None if given is None else inside)
         if cache is not None:
             cache.length += x.shape[1]
         return (x, inside) if given is None else (_moved(x, order.argsort(dim=1)), given)
@@ -169,24 +171,32 @@ def _moved(x: Tensor, source: Tensor) -> Tensor:
     return x.gather(1, source.unsqueeze(-1).expand_as(x))
 
 
-def _onwards(layer: nn.Module, x: Tensor, state: State | None, inside: Tensor | None) -> tuple[Tensor, State]:
-    """Go on from a kept state. Rows that end early are packed after all: their last state is not the tensor's last."""
+def _onwards(layer: nn.Module, x: Tensor, kept: Kept | None, inside: Tensor | None) -> tuple[Tensor, Kept]:
+    """Go on from a kept state, and the state to keep.
+
+    Rows that end early are packed after all: their last state is not the tensor's last. A row without any real position
+    cannot be packed; its state stays what it was.
+    """
     if inside is None:
-        return layer(x, state)
-    lengths = inside.sum(dim=1).cpu()
-    packed, state = layer(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), state)
-    return pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0], state
+        y, state = layer(x, _as_torch_has_it(kept))
+        return y, _as_it_is_kept(state)
+    lengths = inside.sum(dim=1)
+    packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    packed, state = layer(packed, _as_torch_has_it(kept))
+    now = _as_it_is_kept(state)
+    before = tuple(torch.zeros_like(part) for part in now) if kept is None else kept
+    read = (lengths > 0)[:, None]
+    y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+    return y, tuple(torch.where(read, new, old) for new, old in zip(now, before, strict=True))
 
 
-def _recall(cache: Cache, layer: int) -> State | None:
-    """The state stands in the cache where an attention layer has its keys, the cell of an LSTM beside it."""
-    if layer not in cache.keys:
+def _as_torch_has_it(kept: Kept | None) -> State | None:
+    """Torch puts the layers, of which each of ours has one, before the rows."""
+    if kept is None:
         return None
-    return (cache.keys[layer], cache.values[layer]) if layer in cache.values else cache.keys[layer]
+    state = tuple(part.unsqueeze(0) for part in kept)
+    return state if len(state) == 2 else state[0]
 
 
-def _remember(cache: Cache, layer: int, state: State) -> None:
-    if isinstance(state, tuple):
-        cache.keys[layer], cache.values[layer] = state
-    else:
-        cache.keys[layer] = state
+def _as_it_is_kept(state: State) -> Kept:
+    return tuple(part.squeeze(0) for part in (state if isinstance(state, tuple) else (state,)))

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fathom.errors import UserError
+
 Shortcut = Callable[[int, int, int], nn.Module]  # channels in, channels out, stride
 NARROWER = 4  # a bottleneck's inner convolutions have a fourth of its channels
 
@@ -42,7 +44,15 @@ def strided(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 
 
 def padded(channels_in: int, channels_out: int, stride: int) -> nn.Module:
-    """Every other pixel, and zeros for the new channels: option A of He et al. 2016, which learns nothing."""
+    """Every other pixel, and zeros for the new channels: option A of He et al. 2016, which learns nothing.
+
+    Raises UserError where there are fewer channels than before.
+    """
+    if channels_out < channels_in:
+        raise UserError(
+            f"model.channels: {channels_out} channels after {channels_in}; expected at least as many, since these nets "
+            "fill up with zeros what they add. Type no fewer, as in model.channels=16,16,32,64."
+        )
     return Padded(channels_out - channels_in, stride)
 
 

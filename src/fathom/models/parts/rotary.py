@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fathom.models.parts.checks import check_choice
+from fathom.errors import UserError
+from fathom.models.parts.checks import check_choice, check_positive
 
 KINDS = ("none", "linear", "llama3")
 
@@ -41,6 +42,12 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         check_choice("rope_scaling", self.kind, KINDS)
+        check_positive(rope_factor=self.factor, rope_length=self.length)
+        if self.low >= self.high:
+            raise UserError(
+                f"model.rope_low={self.low}: expected less than model.rope_high={self.high}. "
+                "Leave both out to have the usual values, 1 and 4."
+            )
 
     def __call__(self, frequencies: Tensor) -> Tensor:
         if self.kind == "none":
@@ -76,7 +83,8 @@ def rotation(
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn channels (i, i + D/2) of [B, H, T, D] by their position's angle."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    """Turn channels (i, i + S) of [.., D] by the angles of [.., S]. Of more than 2S channels the others stay."""
+    S = cosine.shape[-1]
+    first, second, rest = x.split([S, S, x.shape[-1] - 2 * S], dim=-1)
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)
     return turned.to(x.dtype)  # under autocast the float32 angles would widen it

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fathom.models.parts.cache import Cache
+from fathom.models.parts.checks import check_positive
 from fathom.models.parts.language import RESIDUAL, inside_of
 from fathom.models.parts.language_head import LanguageHead
 from fathom.models.parts.norm import RMSNorm
@@ -29,7 +30,8 @@ from fathom.models.parts.state_space import recall, remember
 class StateDecoder(nn.Module):
     """Ids [B, T] → [B, T, outputs] for a "stream", [B, outputs] for "tokens", states where `outputs` is None.
 
-    A block takes x [B, T, width], the mask of all positions so far and the cache, and gives x.
+    A block takes x [B, T, width], the mask of all positions so far and the cache, and gives x. Raises UserError unless
+    `norm_eps` is above 0.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class StateDecoder(nn.Module):
         tied: bool,
     ) -> None:
         super().__init__()
+        check_positive(norm_eps=norm_eps)
         self.about = about
         each = about["form"] == "stream"
         self.embed = nn.Embedding(about["vocabulary"], width)

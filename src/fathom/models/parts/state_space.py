@@ -1,7 +1,7 @@
 """What the layers of Mamba, Mamba-2 and Jamba share: a short causal convolution, what is remembered, how steps start.
 
 What a reader would get wrong: a layer remembers two things, the state of its recurrence and the last inputs of its
-convolution. They stand in the cache where an attention layer has its keys and values, so one cache serves both.
+convolution. They stand in the cache beside the keys and values of attention layers, so one cache serves both.
 
 Shapes: R rows, T positions, D channels.
 
@@ -34,14 +34,14 @@ class State(NamedTuple):
 
 
 def recall(cache: Cache | None, layer: int) -> State | None:
-    if cache is None or layer not in cache.keys:
+    if cache is None or layer not in cache.layers:
         return None
-    return State(cache.keys[layer], cache.values[layer])
+    return State(*cache.layers[layer])
 
 
 def remember(cache: Cache | None, layer: int, state: State) -> None:
     if cache is not None:
-        cache.keys[layer], cache.values[layer] = state
+        cache.layers[layer] = state
 
 
 def causal_conv(x: Tensor, conv: nn.Conv1d, window: Tensor | None = None) -> tuple[Tensor, Tensor]:

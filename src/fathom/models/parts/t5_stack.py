@@ -159,6 +159,11 @@ class Attention(nn.Module):
         for project in (self.key, self.value, self.project_out):
             _start(project)
         nn.init.normal_(self.query.weight, std=(layout.width * layout.head_width) ** -0.5)
+        self.rate = layout.head_width**-0.5
+
+    def rates(self) -> list[tuple[Tensor, float]]:
+        """Queries start that much smaller: at the rate of other matrices each step would turn them upside down."""
+        return [(self.query.weight, self.rate)]
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each [B, H, S, D]."""

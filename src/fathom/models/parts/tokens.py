@@ -40,8 +40,14 @@ class TokenEmbedding(nn.Module):
 
 
 def real(tokens: Tensor) -> Tensor:
-    """Where ids [B, T] are not padding: bool [B, T]. The first position of a row always counts."""
-    return (tokens != 0) | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
+    """Where ids [B, T] are not padding: bool [B, T]. In a row of nothing else the first position counts.
+
+    >>> real(torch.tensor([[0, 5], [5, 0], [0, 0]])).tolist()
+    [[False, True], [True, False], [True, False]]
+    """
+    told = tokens != 0
+    first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+    return told | (first & ~told.any(dim=1, keepdim=True))
 
 
 def is_one_text(inputs: dict[str, dict[str, Any]]) -> bool:

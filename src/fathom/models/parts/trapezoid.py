@@ -13,7 +13,7 @@ beginning (proposition 4), and the decays and both terms of input make one mask 
 What a reader would get wrong: angles are summed over one chunk and never over the whole text, so they stay small and
 exact however long it is; therefore a state is as eq. 25 has it, and no angle has to be remembered with it. In the
 authors' code angles have the opposite sign (what is learned changes its sign, nothing else), and pairs are channels
-(2i, 2i + 1); here a pair is (i, i + S), and of N channels the last N - 2S do not turn.
+(2i, 2i + 1), for a rank above 1 (i, i + N/2); here a pair is (i, i + S), and of N channels the last N - 2S do not turn.
 
 Shapes: R rows, T positions, H heads, M inputs and outputs of a head (its rank), P channels of each, N numbers
 remembered for each channel, S pairs of them that turn; K chunks of Q positions.
@@ -35,6 +35,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from fathom.models.parts.rotary import rotate
 
 CHUNK = 64  # positions times rank: section 3.3 of the paper divides the chunk by the rank
 
@@ -80,7 +82,7 @@ def trapezoid(
     angles, decay = _chunks(given.angles, Q).cumsum(dim=3), decay.cumsum(dim=3)
     cosine, sine = angles.cos(), angles.sin()
     back = cosine.unsqueeze(3), -sine.unsqueeze(3)
-    B, C = turned(B, *back), turned(C, *back)
+    B, C = rotate(B, *back), rotate(C, *back)
     start = state.sum + first[:, :, None, None] * (state.x.transpose(2, 3) @ state.B)
     before, last = _hand_on(x, B, weight, decay, (cosine[:, :, :, -1:], sine[:, :, :, -1:]), start)
     y = _inside_chunks(x, B, C, own, weight, decay)
@@ -100,7 +102,7 @@ def trapezoid_step_by_step(
         x, B, C, dt, decay, blend, angles = (tensor[:, t] for tensor in given)
         dt, decay, blend = dt[..., None, None], decay[..., None, None], blend[..., None, None]
         past = state.sum + (1 - blend) * dt * (state.x.transpose(2, 3) @ state.B)
-        past = turned(past, angles.cos().unsqueeze(2), angles.sin().unsqueeze(2))
+        past = rotate(past, angles.cos().unsqueeze(2), angles.sin().unsqueeze(2))
         now = decay.exp() * past + blend * dt * (x.transpose(2, 3) @ B)
         outputs.append(C @ now.transpose(2, 3))
         if inside is None:
@@ -109,15 +111,6 @@ def trapezoid_step_by_step(
             real = inside[:, t, None, None, None]
             state = State(*(torch.where(real, new, old) for new, old in zip((now, B, x), state, strict=True)))
     return torch.stack(outputs, dim=1).to(type_of_x), state
-
-
-def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Channels (i, i + S) of [.., N] turned by the angles of [.., S]; the others as they are."""
-    S = cosine.shape[-1]
-    if S == 0:
-        return x
-    first, second, rest = x.split([S, S, x.shape[-1] - 2 * S], dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)
 
 
 def _prepared(given: Inputs, state: State | None, inside: Tensor | None) -> tuple[Inputs, State]:
@@ -170,7 +163,7 @@ def _hand_on(
     now, before = start, []
     for share, more, cosine, sine in zip(*(tensor.unbind(1) for tensor in (kept, new, *turn)), strict=True):
         before.append(now)
-        now = turned(share * now + more, cosine, sine)
+        now = rotate(share * now + more, cosine, sine)
     return torch.stack(before, dim=1), now
 
 

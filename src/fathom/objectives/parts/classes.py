@@ -41,7 +41,7 @@ def class_loss(
     if label_smoothing:
         spread = target.mean(dim=-1, keepdim=True)
         target = (1 - label_smoothing) * target + label_smoothing * spread
-    log_p = torch.log_softmax(rows, dim=-1)
+    log_p = torch.log_softmax(rows.float(), dim=-1)
     if focal:
         target = target * (-torch.expm1(log_p)).clamp_min(LEAST_DOUBT) ** focal
     return -(target * log_p).sum() / members

@@ -105,7 +105,7 @@ def _looks(facts: Facts) -> Html | None:
 
 def _look(look: Mapping[str, Any], metric: Measured, x: Axis) -> Row:
     beats = bool(look.get("beats"))
-    by = "wins" if beats else "not clearly better"
+    by = "wins" if beats else str(look.get("reason") or "not clearly better")
     if beats and look.get("by", metric.name) != metric.name:
         by = f"wins by {spoken(str(look['by']))}"
     marks = interval_mark(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fathom.data import File, LeftOut
 from fathom.errors import UserError
 from fathom.sources.parts.beside import tables_in
-from fathom.sources.parts.encoding import decode
+from fathom.sources.parts.encoding import decode, mended
 from fathom.sources.parts.files import PICTURES, TEXTS, is_folder, part_of_word
 from fathom.sources.parts.tree import Member, first_members, is_damaged, listing
 
@@ -77,9 +77,7 @@ def lines_of(file: File, encoding: str | None) -> tuple[list[tuple[int, str]], s
         return [], str(error)
     except OSError as error:
         return [], f"it cannot be read: {error.strerror or error}"
-    # Bytes that stand for nothing are shown as the usual replacement sign: one of them does not spoil a caption.
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("\ufeff")
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(mended(text).split("\n"), 1) if line.strip()]
     return lines, "" if lines else "it is empty"
 
 

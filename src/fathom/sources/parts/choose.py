@@ -40,8 +40,8 @@ HINTS = {
 }
 KNOWN = (
     "a table (.csv .tsv .txt .jsonl .parquet, plain or .gz), a folder or .zip/.tar of class folders of pictures or "
-    ".txt files, MNIST-style IDX files, .npz, a data frame, arrays, or one of the samples digits, breast-cancer, wine, "
-    "diabetes"
+    ".txt files, running text (.txt .md), parallel texts (train.en and train.de), pictures with a text beside each, "
+    "MNIST-style IDX files, .npz, a data frame, arrays, or one of the samples digits, breast-cancer, wine, diabetes"
 )
 
 

@@ -51,7 +51,7 @@ def find_column(names: Sequence[str], target: str | int | None, where: str, firs
         index = number + len(names) if number < 0 else number - first
         if 0 <= index < len(names):
             return names[index]
-        raise UserError(f"{where} has {len(names)} columns; there is no column number {target}.")
+        raise UserError(f"{where} has {len(names)} columns; there is no column number {target}, counted from {first}.")
     folded = [n for n in names if n.casefold() == str(target).strip().casefold()]
     close = folded or difflib.get_close_matches(str(target), names, n=1, cutoff=0.5)
     hint = f"Did you mean '{close[0]}'? " if close else ""

@@ -43,6 +43,11 @@ def decode(raw: bytes, where: Path | str, encoding: str | None = None) -> tuple[
     return (_decode_as(raw, where, wide), wide) if wide else _narrow(raw)
 
 
+def mended(text: str) -> str:
+    """A file's text with the usual replacement sign for bytes that stand for nothing: one of them does not spoil it."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("\ufeff")
+
+
 def is_broken(text: str) -> bool:
     """Whether a piece of text holds bytes that could not be decoded."""
     return BROKEN.search(text) is not None

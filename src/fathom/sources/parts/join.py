@@ -1,8 +1,4 @@
-"""Several tables of the same columns as one: train and official test files, or a test set given by the user.
-
-A test file may spell a class otherwise than the train file ('>50K.' for '>50K'); where that is the only difference the
-test file's spelling is brought in line, and said.
-"""
+"""Several tables of the same columns as one: train and official test files, or a test set given by the user."""
 
 from __future__ import annotations
 
@@ -17,8 +13,6 @@ from fathom.data import File, Places, Table
 from fathom.errors import UserError
 from fathom.rooms import nearest
 from fathom.sources.parts.columns import objects
-
-MOST_WORDS = 1000
 
 
 def join(main: Table, test: Table) -> Table:
@@ -52,26 +46,17 @@ def join_parts(tables: Mapping[str, Table], files: Mapping[str, Path]) -> Table:
 
 
 def _stack(main: Table, others: Mapping[str, Table], said: str) -> Table:
-    notes = [*main.notes, said]
-    columns = {}
-    for name, values in main.columns.items():
-        pieces = [values]
-        for part, table in others.items():
-            piece, changed = _same_spelling(values, table.columns[name])
-            if changed:
-                notes.append(f"{name}: {part} values written like those of train ({changed})")
-            pieces.append(piece)
-        columns[name] = _concatenate(name, pieces)
+    tables = [main, *others.values()]
+    columns = {name: _concatenate(name, [table.columns[name] for table in tables]) for name in main.columns}
     parts = [np.full(len(main), "train", object) if main.parts is None else main.parts]
     parts += [np.full(len(t), part, object) for part, t in others.items()]
-    every = [main, *others.values()]
     joined = replace(
         main,
         columns=columns,
-        places=Places.join(t.places for t in every),
+        places=Places.join(t.places for t in tables),
         parts=np.concatenate(parts),
-        notes=tuple(notes),
-        left_out=tuple(left for t in every for left in t.left_out),
+        notes=(*main.notes, said),
+        left_out=tuple(left for t in tables for left in t.left_out),
     )
     return replace(joined, summary=with_counts(main.summary, joined.parts))
 
@@ -109,23 +94,6 @@ def _refuse_misfit(main: Table, test: Table) -> None:
 
 def _is_headerless(table: Table) -> bool:
     return all(name == f"column_{i}" for i, name in enumerate(table.columns, 1))
-
-
-def _same_spelling(train: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, str]:
-    """The other values without a full stop at their end, where only that makes them words of train; else unchanged."""
-    if train.dtype != object or other.dtype != object or not len(other):
-        return other, ""
-    theirs = {v for v in other[:MOST_WORDS] if isinstance(v, str)}
-    if not theirs or not all(v.endswith(".") for v in theirs):
-        return other, ""
-    theirs = {v for v in other if isinstance(v, str)}
-    ours = {v for v in train if isinstance(v, str)}
-    if len(theirs) > MOST_WORDS or theirs & ours or not {v.rstrip(".") for v in theirs} <= ours:
-        return other, ""
-    example = min(theirs)
-    return objects(
-        [v.rstrip(".") if isinstance(v, str) else v for v in other]
-    ), f"'{example}' → '{example.rstrip('.')}'"
 
 
 def _concatenate(name: str, pieces: list[np.ndarray]) -> np.ndarray:

@@ -35,7 +35,9 @@ def role_of(name: str) -> tuple[str, str] | None:
 
 
 def is_inputs_and_labels(names: Sequence[str]) -> bool:
-    return any(r is not None and r[1] == "input" for r in map(role_of, names))
+    """Whether every name says what it is; a table may well have a column called x or data."""
+    roles = [role_of(str(name)) for name in names]
+    return None not in roles and "input" in [role[1] for role in roles if role]
 
 
 def table_of(arrays: Mapping[str, Any], name: str, where: str, target: str | int | None = None) -> Table:
@@ -80,7 +82,7 @@ def _joined(tables: dict[str, Table], where: str, left_out: tuple[LeftOut, ...],
         parts = np.concatenate([np.full(len(t), part, object) for part, t in tables.items()])
         first = replace(joined, parts=parts, notes=first.notes, summary=with_counts(first.summary, parts))
     own = "label" if "label" in first.columns else None
-    chosen = own if target is None else find_column(list(first.columns), target, where, first=0)
+    chosen = own if target is None else find_column(list(first.columns), target, where, first.first)
     return replace(first, target=chosen, left_out=(*first.left_out, *left_out))
 
 
@@ -97,7 +99,7 @@ def _one(arrays: Mapping[str, Any], keys: Mapping[str, str], name: str, where: s
             )
         columns, notes = {**columns, "label": labels}, notes + said
     places = Places.of_rows(f"{where}:{keys['input']}", num_rows)
-    return Table(name, columns, places, summary, notes=tuple(notes))
+    return Table(name, columns, places, summary, notes=tuple(notes), first=0)
 
 
 def _summary(columns: Mapping[str, np.ndarray], num_rows: int) -> str:

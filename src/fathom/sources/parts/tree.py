@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from fathom.data import File, LeftOut
+from fathom.data import File, LeftOut, printable
 from fathom.errors import UserError
 from fathom.sources.parts.files import part_of_word
 
@@ -107,7 +107,7 @@ def classes_of(found: Listing, endings: Sequence[str]) -> Classes:
             result.loose.append(member.file)
             continue
         result.files.append(member.file)
-        result.labels.append(steps[0])
+        result.labels.append(printable(steps[0]))
         if result.parts is not None and part is not None:
             result.parts.append(part)
     return result

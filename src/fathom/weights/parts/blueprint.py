@@ -5,7 +5,8 @@ All of it is JSON, so that a folder of weights can carry it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,14 +30,40 @@ class Blueprint:
 
 
 class Settings(dict[str, Any]):
-    """What a file says of a model. Asking for what it does not say raises UserError naming the file and the setting."""
+    """What a file says of a model, and in `asked` what of it somebody wanted to know.
+
+    Asking for what it does not say raises UserError naming the file and the setting.
+    """
 
     def __init__(self, found: Mapping[str, Any], where: str) -> None:
         super().__init__(found)
         self.where = where
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
 
     def __missing__(self, name: str) -> Any:
         raise UserError(f"{self.where} does not say '{name}', which cannot be guessed.")
+
+
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """What fails in here fails for a setting of the wrong kind (a text for a number, a list too short): a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{where} has a setting of the wrong kind: {type(error).__name__}: {error}. Compare it with the file that "
+            "came with the weights, or fetch that again."
+        ) from error
 
 
 def with_defaults(blueprint: Blueprint, defaults: Mapping[str, Any], *, needed: Iterable[str] = ()) -> dict[str, Any]:

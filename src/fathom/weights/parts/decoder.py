@@ -2,7 +2,8 @@
 
 A language model (`…ForCausalLM`) is a "stream" with an answer for each token of the vocabulary, a classifier
 (`…ForSequenceClassification`) gives one answer for "tokens", the bare model (`…Model`) the states themselves. What a
-reader would get wrong: these libraries pad with any id, so a classifier's input carries its own "padding".
+reader would get wrong: these libraries pad with any id, so a classifier's input carries its own "padding". The ids at
+which a text starts and ends change no answer; they are carried as "start" and "end" for whoever writes texts.
 
     >>> task_of({"architectures": ["LlamaModel"], "vocab_size": 9}, "Llama", length=8, width=16).outputs
     16
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fathom.errors import UserError
-from fathom.weights.parts.blueprint import Blueprint, architecture_of
+from fathom.weights.parts.blueprint import Blueprint, architecture_of, expect
 from fathom.weights.parts.labels import class_names, labels_of, num_labels
 
 ACTIVATIONS = {
@@ -28,6 +29,8 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 CLASSIFIER = "ForSequenceClassification"
+# Ids that a config.json names. Those that nobody knows are null: left out, the other library would take its own.
+IDS = {"start": "bos_token_id", "end": "eos_token_id", "padding": "pad_token_id"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ def task_of(
     config: Mapping[str, Any], stem: str, *, length: int, width: int, language_model: str = "ForCausalLM"
 ) -> Task:
     """What the class named in config.json takes and gives; `stem` begins its name. Raises UserError on others."""
+    expect(config, is_causal=True)  # where it is not, the other library looks both ways
     architecture = architecture_of(config, [stem + end for end in (language_model, "Model", CLASSIFIER)])
     about: dict[str, Any] = {"form": "stream", "vocabulary": config["vocab_size"], "length": length}
+    about |= {ours: config[theirs] for ours, theirs in IDS.items() if config.get(theirs) is not None}
     if architecture == stem + language_model:
         return Task({"text": about}, config["vocab_size"], True, architecture)
     if architecture == stem + "Model":
@@ -69,6 +74,7 @@ def common_settings(blueprint: Blueprint, architecture: str) -> dict[str, Any]:
     """The part of config.json that says what comes in and goes out. Raises UserError where the class cannot do it."""
     (about,) = blueprint.inputs.values()
     config: dict[str, Any] = {"architectures": [architecture], "vocab_size": about["vocabulary"]}
+    config |= {theirs: about.get(ours) for ours, theirs in IDS.items()}
     if architecture.endswith(CLASSIFIER):
         config |= {"pad_token_id": about.get("padding", 0), **labels_of(blueprint)}
     elif blueprint.options.get("head", True) and blueprint.outputs != about["vocabulary"]:

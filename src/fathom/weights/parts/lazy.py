@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
-Maker = Callable[[], Tensor]
+# Makes the tensor, or, asked for a row of the first dimension, that alone.
+Maker = Callable[..., Tensor]
 
 
 class LazyTensors(Mapping[str, Tensor]):

@@ -43,6 +43,7 @@ SETTINGS = {
     "max_position_embeddings": "context_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
+IDS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "pad_token_id": "padding_token_id"}
 # Those that are read by name below, or change no answer.
 OTHERS = ["vocab_size", "attention.head_count_kv", "attention.key_length", "rope.freq_base", "expert_count"]
 OTHERS += ["expert_used_count", "attention.sliding_window", "rope.scaling.type", "rope.scaling.factor"]
@@ -87,6 +88,7 @@ def read(settings: Settings, tensors: Mapping[str, Tensor], shapes: Mapping[str,
     config["tie_word_embeddings"] = "output.weight" not in tensors
     config["rope_theta"] = _number(said, "rope.freq_base", unsaid=10_000.0)
     config["rope_scaling"] = _scaling(said, tensors, config)
+    config |= {theirs: settings.get(f"tokenizer.ggml.{name}") for theirs, name in IDS.items()}
     return llama.read(config | _particular(name, said, tensors))
 
 
@@ -127,13 +129,17 @@ def _window(window: int | None) -> dict[str, int | None]:
 
 
 def _scaling(said: Settings, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind = said.get("rope.scaling.type", "none")
-    if kind == "linear":
-        return {"rope_type": "linear", "factor": _number(said, "rope.scaling.factor")}
-    if kind != "none":
+    kind = said.get("rope.scaling.type", "linear")  # what llama.cpp takes where a file does not say it
+    if kind not in ("none", "linear"):
         raise UserError(f"{said.where} says rope.scaling.type={kind}; supported are none, linear and Llama 3's.")
+    factor = _number(said, "rope.scaling.factor", unsaid=1.0) if kind == "linear" else 1.0
     if FREQUENCIES not in tensors:
-        return None
+        return {"rope_type": "linear", "factor": factor} if factor != 1 else None
+    if factor != 1:
+        raise UserError(
+            f"{said.where} scales rotary positions twice: by rope.scaling.factor={factor:g} and by its tensor "
+            f"{FREQUENCIES}. Supported is one of them."
+        )
     found = tensors[FREQUENCIES]
     scaling = {"rope_type": "llama3", "factor": float(found.max()), **LLAMA_3}
     expected = _divisors(scaling, config["rope_theta"], config["head_dim"])
@@ -183,7 +189,7 @@ def tidied(tensors: LazyTensors, blueprint: Blueprint) -> LazyTensors:
             found[name] = partial(_turned_back, made, heads[turned[1]])
         elif stacked:
             experts = range(blueprint.options["experts"])
-            found |= {f"{stacked[1]}.{number}.weight": partial(_expert, made, number) for number in experts}
+            found |= {f"{stacked[1]}.{number}.weight": partial(made, number) for number in experts}
         else:
             found[name] = made
     return LazyTensors(found)
@@ -195,7 +201,3 @@ def _turned_back(made: Maker, heads: int) -> Tensor:
     if tensor.shape[0] % (2 * heads):
         return tensor  # which loading will refuse for its shape
     return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _expert(made: Maker, number: int) -> Tensor:
-    return made()[number]

@@ -24,10 +24,17 @@ LLAMA_3 = {
 
 def rope_from(config: Mapping[str, Any], *, default: float) -> dict[str, Any]:
     """Our options. `default` is the base where none is given. Raises UserError on scalings that we do not have."""
-    found = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    expect({**config, **found}, partial_rotary_factor=1.0)
+    newer, older, theta = (config.get(name) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
+    found = dict(newer or older or {})
+    nested = [name for name, value in found.items() if isinstance(value, Mapping)]
+    if nested:
+        raise UserError(
+            f"config.json says rope_parameters for {', '.join(nested)} apart; supported are the same for all layers."
+        )
+    for settings in (config, {"model_type": config.get("model_type"), **found}):
+        expect(settings, partial_rotary_factor=1.0)
     kind = found.get("rope_type", found.get("type", "default"))
-    base = {"rope_base": float(found.get("rope_theta") or config.get("rope_theta") or default)}
+    base = {"rope_base": float(found.get("rope_theta") or theta or default)}
     if kind == "default":
         return base | {"rope_scaling": "none"}
     if kind == "linear":

@@ -1,0 +1,150 @@
+"""Watch a training, anybody's: one line beside a model and its optimizer.
+
+    with fathom.watch(model, optimizer) as doctor:
+        for x, y in batches:
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    doctor.report()
+
+It listens to the model's forward pass, to `backward` and to the optimizer's step, and takes nothing over: weights,
+random numbers and the order of data are what they would be without it. What a reader would get wrong: it looks at the
+first steps and then at few, so what it costs does not grow with the training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fathom.doctor.finding import Finding, in_order_of_blame
+from fathom.doctor.modes import Modes
+from fathom.doctor.pairing import Pairing
+from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.wiring import Resets, Wiring
+
+EVERY_STEP = 16  # of the first steps each is looked at,
+SELDOM = 50  # then one in so many
+
+
+def on_the_console(text: str) -> None:
+    print(f"Doctor     {text}")
+
+
+class Watch:
+    """A model and its optimizers under watch, from the beginning to `close()` or the end of a `with` block."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Optimizer | Sequence[Optimizer],
+        *,
+        frozen: Sequence[str] = (),
+        frozen_norms: bool = False,
+        monte_carlo: bool = False,
+        say: Callable[[str], None] | None = on_the_console,
+    ) -> None:
+        """`frozen`, `frozen_norms` and `monte_carlo` say what is meant: see `watch`."""
+        self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
+        self.findings: list[Finding] = []
+        self.step = 0
+        self._say = say
+        self._wiring, self._resets = Wiring(model, self.optimizers, frozen), Resets(self.optimizers)
+        self._modes = Modes(model, frozen_norms=frozen_norms, monte_carlo=monte_carlo)
+        self._pairing = Pairing()
+        self._ends: list[Callable[[], None]] = [
+            before_backward(self._backward),
+            model.register_forward_pre_hook(self._forward).remove,
+            self.optimizers[0].register_step_pre_hook(self._before_step).remove,
+            self.optimizers[-1].register_step_post_hook(self._after_step).remove,
+            *self._resets.hooks(),
+        ]
+        self._tell(self._wiring.begin())
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take everything off again; what was found stays."""
+        for end in self._ends:
+            end()
+        self._ends = []
+
+    def report(self, path: str | Path | None = None) -> list[Finding]:
+        """What was found, causes first; written to a file of JSON where a path is given."""
+        found = in_order_of_blame(self.findings)
+        if path is not None:
+            text = json.dumps([one.to_json() for one in found], indent=1, ensure_ascii=False)
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return found
+
+    @property
+    def _is_looking(self) -> bool:
+        """Whether the step that comes is looked at."""
+        return self.step < EVERY_STEP or self.step % SELDOM == 0
+
+    def _forward(self, model: nn.Module, inputs: Any) -> None:
+        has_gradients = torch.is_grad_enabled()
+        if self._is_looking or not has_gradients:
+            self._tell(self._modes.forward(has_gradients, self.step))
+
+    def _backward(self, loss: Tensor) -> None:
+        self._modes.before_backward()
+        if self._is_looking:
+            self._tell(self._pairing.before_backward(loss, self.step + 1))
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_looking:
+            self._tell(self._wiring.before_step(self.step + 1))
+            self._tell(self._modes.before_step(self.step + 1))
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_looking:
+            self._tell(self._resets.after_step(self.step + 1))
+        self.step += 1
+
+    def _tell(self, found: Iterable[Finding]) -> None:
+        for finding in found:
+            self.findings.append(finding)
+            if self._say is not None:
+                self._say(f"{finding.id} {finding.name}: {finding.text}")
+
+
+def watch(
+    model: nn.Module,
+    optimizers: Optimizer | Sequence[Optimizer],
+    *,
+    frozen: Sequence[str] = (),
+    frozen_norms: bool = False,
+    monte_carlo: bool = False,
+    say: Callable[[str], None] | None = on_the_console,
+) -> Watch:
+    """Watch a training from here on; findings are told by `say` as they are sure, and kept in `findings`.
+
+    What is meant is no finding: `frozen` are patterns of names of parameters that are not to be trained
+    ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
+    in use too.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with watch(model, optimizer, say=None) as doctor:
+    ...     loss = nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.zeros(8, dtype=torch.long))
+    ...     loss.backward()
+    ...     optimizer.step()
+    >>> [finding.id for finding in doctor.report()]
+    ['F1']
+    """
+    return Watch(model, optimizers, frozen=frozen, frozen_norms=frozen_norms, monte_carlo=monte_carlo, say=say)
