@@ -123,7 +123,7 @@ def test_shapes_that_are_repeated_are_named() -> None:
         ([], lambda o, y: one_hot(o, y, F.binary_cross_entropy_with_logits)),
         ([nn.Sigmoid()], lambda o, y: F.mse_loss(o[:, 0], y / 2)),
         ([nn.ReLU()], lambda o, y: F.mse_loss(o[:, 0], y.float())),
-        ([], lambda o, y: F.mse_loss(o[:, 0], 100.0 * y)),
+        ([], lambda o, y: F.mse_loss(o[:, 0], 3.0 * y)),
         ([nn.Softmax(dim=1)], lambda o, y: F.kl_div(o.log(), F.one_hot(y, CLASSES) * 0.9 + 0.03, reduction="sum")),
         ([], lambda o, y: -o.log_softmax(1).gather(1, y[:, None]).mean()),
     ],
@@ -390,3 +390,131 @@ def test_each_finding_has_a_page(id_: str) -> None:
     if not page.parent.exists():
         pytest.skip("the pages are not part of an installed package")
     assert page.read_text().startswith(f"# {id_}: {CATALOGUE[id_].name}")
+
+
+# Numbers that are not finite
+
+
+class Edge(nn.Module):
+    """A layer, an operation that may be asked too much, and a head."""
+
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.ask, self.head = nn.Linear(FEATURES, 8), Asking(ask), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.ask(self.first(x)))
+
+
+class Asking(nn.Module):
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ask(x)
+
+
+def stopped(
+    model: nn.Module, rows: list[Batch], rate: float = 0.01, loss: Any = F.cross_entropy
+) -> tuple[Finding, str]:
+    """The finding with which a training stops, and what the error says; the weights must be finite then."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+
+    def train() -> None:
+        for x, y in rows:
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+
+    with fathom.watch(model, optimizer, say=None) as doctor, pytest.raises(FloatingPointError, match="ruin") as error:
+        train()
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    (found,) = (one for one in doctor.findings if one.id == "T1")
+    return found, str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("ask", "operation", "way"),
+    [
+        (lambda h: h.relu().log(), "log", "forwards"),
+        (lambda h: h / h.relu(), "div", "forwards"),
+        (lambda h: (300 * h).exp(), "exp", "forwards"),
+        (lambda h: h.relu().rsqrt(), "rsqrt", "forwards"),
+        (lambda h: h.pow(0.5), "pow", "forwards"),
+        (lambda h: h.mul(0).sqrt(), "sqrt", "backwards"),
+        (lambda h: h.mul(1e-30).square().reciprocal(), "reciprocal", "forwards"),
+        (lambda h: h + h.mul(0).square().sum(dim=1, keepdim=True).sqrt(), "sqrt", "backwards"),
+    ],
+)
+def test_the_root_of_a_number_that_is_not_finite_is_named(ask: Any, operation: str, way: str) -> None:
+    found, told = stopped(Edge(ask), list(batches(3)))
+    assert found.step == 1 and found.by == "exact"
+    assert (found.evidence["module"], found.evidence["operation"], found.evidence["way"]) == ("ask", operation, way)
+    assert found.evidence["blame"] == "edge" and "'ask'" in told
+
+
+class Attending(nn.Module):
+    """Attention under a mask that leaves nothing to some rows from a step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head, self.steps = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += 1
+        scores = self.first(x)
+        hidden = torch.zeros_like(scores, dtype=torch.bool)
+        hidden[:, :2] = True
+        hidden[5] = self.steps > 3
+        return self.head(scores.masked_fill(hidden, float("-inf")).softmax(dim=1) * x)
+
+
+def test_a_mask_of_minus_infinity_is_no_root_but_a_row_without_anything_left_is() -> None:
+    found, _ = stopped(Attending(), list(batches(6)))
+    assert found.step == 4 and found.evidence["operation"] == "softmax" and found.evidence["rows"] == [5]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_named(bad: float) -> None:
+    rows = list(batches(6))
+    rows[4][0][[3, 17], 2] = bad
+    found, _ = stopped(norms(), rows)
+    assert found.step == 5 and found.evidence["blame"] == "data" and found.evidence["rows"] == [3, 17]
+
+
+def test_a_rate_that_is_too_high_is_blamed() -> None:
+    found, _ = stopped(mlp(outputs=1), list(batches(60)), rate=30.0, loss=lambda o, y: (o[:, 0] - y).square().mean())
+    assert found.evidence["blame"] == "rate" and found.step is not None and found.step > 2
+
+
+def test_a_loss_on_its_edge_is_named() -> None:
+    found, _ = stopped(mlp(nn.ReLU()), list(batches(3)), loss=lambda o, y: -(o[:, 0] * 0).log().mean())
+    assert (found.evidence["way"], found.evidence["operation"], found.evidence["blame"]) == ("loss", "log", "edge")
+
+
+def test_a_loss_that_is_left_out_stops_nothing_and_buffers_are_those_without_a_watch() -> None:
+    rows = list(batches(6))
+    rows[2][0][0, 0] = float("nan")
+
+    def trained(is_watched: bool) -> list[Tensor]:
+        model = norms()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        doctor = fathom.watch(model, optimizer, say=None) if is_watched else None
+        torch.manual_seed(1)
+        for x, y in rows:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            if all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None):
+                optimizer.step()
+        if doctor is not None:
+            assert ids(doctor.findings) == ["T1"]
+            doctor.close()
+        return [value.clone() for value in model.state_dict().values()]
+
+    plain, beside = trained(False), trained(True)
+    assert all(
+        torch.equal(a, b) or bool(a.isnan().any() and b.isnan().any()) for a, b in zip(plain, beside, strict=True)
+    )

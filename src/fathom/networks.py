@@ -60,7 +60,12 @@ def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, numb
         trainer.restore(saved)
         contest.history += _earlier_epochs(contest.folder, number, saved.progress.epoch)
         contest.console.stage("Resuming", f"fold {number + 1} after epoch {saved.progress.epoch}")
-    with watch(trainer.model, trainer.optimizer, say=lambda text: contest.console.stage("Doctor", text)) as doctor:
+
+    def say(text: str) -> None:
+        contest.console.stage("Doctor", text)
+
+    # The loop itself refuses steps that would ruin the weights, and goes on.
+    with watch(trainer.model, trainer.optimizer, stop=False, say=say) as doctor:
         progress = trainer.run()
     if found := [one.to_json() | {"fold": number} for one in doctor.report()]:
         contest.folder.write_json("findings.json", [*contest.folder.read_json("findings.json"), *found])

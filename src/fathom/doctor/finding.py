@@ -40,6 +40,11 @@ CATALOGUE: dict[str, Entry] = {
         "Each step moves along the gradients of all batches so far, not of the last. Training runs away or circles.",
         12,
     ),
+    "T1": Entry(
+        "numbers that are not finite",
+        "A number became infinite, or NaN (not a number). One step with it ruins all weights, and nothing is learned.",
+        20,
+    ),
     "F6": Entry(
         "training and evaluation mode are mixed up",
         "Dropout and batch normalisation work differently while a model is trained and while it is used. In the wrong "

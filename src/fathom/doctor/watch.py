@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from fathom.doctor.finding import Finding, in_order_of_blame
 from fathom.doctor.modes import Modes
+from fathom.doctor.not_finite import NotFinite
 from fathom.doctor.pairing import Pairing
 from fathom.doctor.parts.hooks import before_backward
 from fathom.doctor.wiring import Resets, Wiring
@@ -50,23 +51,26 @@ class Watch:
         frozen: Sequence[str] = (),
         frozen_norms: bool = False,
         monte_carlo: bool = False,
+        stop: bool = True,
         say: Callable[[str], None] | None = on_the_console,
     ) -> None:
         """`frozen`, `frozen_norms` and `monte_carlo` say what is meant: see `watch`."""
         self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
         self.findings: list[Finding] = []
         self.step = 0
-        self._say = say
+        self._say, self._stop = say, stop
         self._wiring, self._resets = Wiring(model, self.optimizers, frozen), Resets(self.optimizers)
         self._modes = Modes(model, frozen_norms=frozen_norms, monte_carlo=monte_carlo)
         self._pairing = Pairing()
+        self._not_finite = NotFinite(model, self._resets.probes)
         self._ends: list[Callable[[], None]] = [
             before_backward(self._backward),
-            model.register_forward_pre_hook(self._forward).remove,
+            model.register_forward_pre_hook(self._forward, with_kwargs=True).remove,
+            model.register_forward_hook(self._answered).remove,
             self.optimizers[0].register_step_pre_hook(self._before_step).remove,
             self.optimizers[-1].register_step_post_hook(self._after_step).remove,
-            *self._resets.hooks(),
         ]
+        self._ends_of_beginning = self._resets.hooks()
         self._tell(self._wiring.begin())
 
     def __enter__(self) -> Watch:
@@ -79,9 +83,9 @@ class Watch:
 
     def close(self) -> None:
         """Take everything off again; what was found stays."""
-        for end in self._ends:
+        for end in [*self._ends, *self._ends_of_beginning]:
             end()
-        self._ends = []
+        self._ends = self._ends_of_beginning = []
 
     def report(self, path: str | Path | None = None) -> list[Finding]:
         """What was found, causes first; written to a file of JSON where a path is given."""
@@ -96,24 +100,41 @@ class Watch:
         """Whether the step that comes is looked at."""
         return self.step < EVERY_STEP or self.step % SELDOM == 0
 
-    def _forward(self, model: nn.Module, inputs: Any) -> None:
+    def _forward(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._not_finite.is_busy:
+            return
         has_gradients = torch.is_grad_enabled()
+        if has_gradients:
+            self._not_finite.forward(args, kwargs)
         if self._is_looking or not has_gradients:
             self._tell(self._modes.forward(has_gradients, self.step))
 
+    def _answered(self, model: nn.Module, args: Any, made: Any) -> None:
+        if not self._not_finite.is_busy:
+            self._not_finite.answered(made)
+
     def _backward(self, loss: Tensor) -> None:
         self._modes.before_backward()
+        self._tell(self._not_finite.before_backward(loss, self.step + 1))
         if self._is_looking:
             self._tell(self._pairing.before_backward(loss, self.step + 1))
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._tell(self._not_finite.before_step(self.step + 1))
+        if self._stop and self._not_finite.is_told and self._not_finite.would_ruin:
+            told = next(one.text for one in self.findings if one.id == "T1")
+            raise FloatingPointError(f"Step {self.step + 1:,} would ruin the weights. {told}")
         if self._is_looking:
             self._tell(self._wiring.before_step(self.step + 1))
             self._tell(self._modes.before_step(self.step + 1))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._is_looking:
+        if self.step < EVERY_STEP:
             self._tell(self._resets.after_step(self.step + 1))
+        elif self._ends_of_beginning:
+            for end in self._ends_of_beginning:
+                end()
+            self._ends_of_beginning = []
         self.step += 1
 
     def _tell(self, found: Iterable[Finding]) -> None:
@@ -130,13 +151,15 @@ def watch(
     frozen: Sequence[str] = (),
     frozen_norms: bool = False,
     monte_carlo: bool = False,
+    stop: bool = True,
     say: Callable[[str], None] | None = on_the_console,
 ) -> Watch:
     """Watch a training from here on; findings are told by `say` as they are sure, and kept in `findings`.
 
     What is meant is no finding: `frozen` are patterns of names of parameters that are not to be trained
     ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
-    in use too.
+    in use too. With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the
+    root of it; the weights are then those of the step before.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -147,4 +170,6 @@ def watch(
     >>> [finding.id for finding in doctor.report()]
     ['F1']
     """
-    return Watch(model, optimizers, frozen=frozen, frozen_norms=frozen_norms, monte_carlo=monte_carlo, say=say)
+    return Watch(
+        model, optimizers, frozen=frozen, frozen_norms=frozen_norms, monte_carlo=monte_carlo, stop=stop, say=say
+    )

@@ -69,6 +69,18 @@ def loss_terms(loss: Tensor) -> list[LossTerm]:
     return found
 
 
+def operations(loss: Tensor) -> list[str]:
+    """The operations that a loss was made by, the last first, as far back as losses are looked for."""
+    found: list[str] = []
+    waiting = [loss.grad_fn]
+    while waiting and len(found) < MOST_NODES:
+        node = waiting.pop(0)
+        if node is not None:
+            found.append(operation(node))
+            waiting += [parent for parent, _ in node.next_functions]
+    return found
+
+
 def operation(node: Any) -> str:
     """'softmax' for SoftmaxBackward0."""
     return re.sub(r"Backward\d*$", "", node.name()).lower().replace("_", "")

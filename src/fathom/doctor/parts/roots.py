@@ -1,0 +1,157 @@
+"""The root of a number that is not finite: the first operation that made one out of finite ones, and where it stands.
+
+The forward pass is made again on the weights that were there, with the random numbers it had, while every operation is
+looked at; where its result is finite, the gradients are followed back node by node. What a reader would get wrong: the
+operation is where it showed, not why. Why follows from what went in: rows that are not finite themselves, weights
+that have grown, numbers on the edge of what the operation takes, or a precision that holds no larger ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fathom.doctor.parts.graph import operation
+
+# Operations that make something infinite, or its slope, of numbers on the edge of what they take.
+ON_THE_EDGE = {"log", "log2", "log10", "log1p", "logit", "div", "reciprocal", "sqrt", "rsqrt", "pow", "exp", "acos",
+               "asin", "atanh", "norm", "linalgvectornorm", "std", "var", "softmax"}  # fmt: skip
+# Operations that are told what to make, as masks of minus infinity are, or whose result is not made yet.
+TOLD = {"masked_fill", "full", "full_like", "fill", "where", "scalar_tensor", "empty", "empty_like", "new_empty",
+        "new_full", "empty_strided", "lift_fresh"}  # fmt: skip
+
+
+@dataclass
+class Root:
+    """Where it showed first."""
+
+    way: str  # "input", "weights", "forwards", "loss" or "backwards"
+    module: str = ""  # its name in the model; "" is the model's own forward pass
+    operation: str = ""  # 'log', 'div', 'sqrt'
+    rows: list[int] = field(default_factory=list)  # of the batch
+    least: float = 0.0  # of what went in
+    greatest: float = 0.0
+
+
+class _Watched(TorchDispatchMode):
+    """Remembers the first operation whose result is not finite though what went in was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.root: Root | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.__name__.split(".")[0].strip("_")
+        if self.root is None and name not in TOLD:
+            given = [one for one in tree_leaves((args, kwargs)) if _is_number(one)]
+            bad = [one for one in tree_leaves(out) if _is_number(one) and not _finite(one)]
+            was_finite, had_numbers = all(map(_finite, given)), not any(bool(one.isnan().any()) for one in given)
+            # Of a mask of minus infinity a softmax makes zeros, and NaN where nothing is left.
+            if bad and (was_finite or (had_numbers and any(bool(one.isnan().any()) for one in bad))):
+                values = torch.cat([one.detach().double().flatten() for one in given]) if given else torch.zeros(1)
+                ends = float(values.min()), float(values.max())
+                self.root = Root("forwards", self.stack[-1] if self.stack else "", name, _bad_rows(bad[0]), *ends)
+        return out
+
+
+def find_root(
+    model: nn.Module, args: Any, kwargs: Any, from_above: Tensor | None, of_loss: Sequence[str]
+) -> Root | None:
+    """The root of a loss or of a gradient that is not finite; None where everything is finite this time.
+
+    `args` and `kwargs` are what the model read; `from_above` is the gradient of the loss by what the model answered,
+    where it came that far; `of_loss` are the operations that made the loss out of the answer, the last first.
+    """
+    if rows := sorted({row for one in tree_leaves((args, kwargs)) if _is_number(one) for row in _bad_rows(one)}):
+        return Root("input", rows=rows)
+    if bad := [name for name, p in model.named_parameters() if not _finite(p)]:
+        return Root("weights", bad[0].rpartition(".")[0], bad[0].rpartition(".")[2])
+    watched, owner = _Watched(), dict[Any, str]()
+    handles = [hook for name, part in model.named_modules() for hook in _follow(name, part, watched, owner)]
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    try:
+        with torch.enable_grad(), watched:
+            answer = model(*args, **kwargs)
+        if watched.root is not None:
+            return watched.root
+        if from_above is None or not _finite(from_above):
+            on_edge = next((name for name in of_loss if name in ON_THE_EDGE), "")
+            return Root("loss", operation=on_edge, rows=[] if from_above is None else _bad_rows(from_above))
+        return _backwards(model, answer, from_above, owner)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+
+
+def _follow(name: str, part: nn.Module, watched: _Watched, owner: dict[Any, str]) -> list[Any]:
+    """Keep the stack of modules while they run, and note whose each node of the graph is."""
+
+    def claim(values: Any, of: str) -> None:
+        waiting = [one.grad_fn for one in tree_leaves(values) if isinstance(one, Tensor) and one.grad_fn is not None]
+        while waiting:
+            node = waiting.pop()
+            if node not in owner:
+                owner[node] = of
+                waiting += [parent for parent, _ in node.next_functions if parent is not None]
+
+    def begins(part: nn.Module, given: Any) -> None:
+        claim(given, watched.stack[-1] if watched.stack else name)
+        watched.stack.append(name)
+
+    def ends(part: nn.Module, given: Any, made: Any) -> None:
+        claim(made, watched.stack.pop())
+
+    return [part.register_forward_pre_hook(begins), part.register_forward_hook(ends)]
+
+
+def _backwards(model: nn.Module, answer: Any, from_above: Tensor, owner: dict[Any, str]) -> Root | None:
+    found: list[Root] = []
+    made = next(one for one in tree_leaves(answer) if isinstance(one, Tensor) and one.shape == from_above.shape)
+    seen, waiting, handles = set(), [made.grad_fn], []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+
+        def look(to_inputs: Any, to_outputs: Any, node: Any = node) -> None:
+            before = [one for one in to_outputs if _is_number(one)]
+            after = [one for one in to_inputs if _is_number(one)]
+            if not found and all(map(_finite, before)) and not all(map(_finite, after)):
+                bad = next(one for one in after if not _finite(one))
+                found.append(Root("backwards", owner.get(node, ""), operation(node), _bad_rows(bad)))
+
+        handles.append(node.register_hook(look))
+        waiting += [parent for parent, _ in node.next_functions]
+    torch.autograd.grad(made, [p for p in model.parameters() if p.requires_grad], from_above, allow_unused=True)
+    for handle in handles:
+        handle.remove()
+    return found[0] if found else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 0
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def _bad_rows(value: Tensor) -> list[int]:
+    """Rows of a batch that hold a number that is not finite."""
+    if value.dim() == 0:
+        return []
+    bad = ~torch.isfinite(value)
+    return (
+        bad.flatten(1).any(dim=1).nonzero().flatten().tolist() if value.dim() > 1 else bad.nonzero().flatten().tolist()
+    )
