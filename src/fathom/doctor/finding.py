@@ -40,6 +40,38 @@ CATALOGUE: dict[str, Entry] = {
         "Each step moves along the gradients of all batches so far, not of the last. Training runs away or circles.",
         12,
     ),
+    "F7": Entry(
+        "batches too small for batch norm",
+        "Batch norm takes mean and spread from the rows of a batch. From a handful of rows both are guesses, and each "
+        "step is shaken by which rows happen to be together.",
+        14,
+    ),
+    "F3": Entry(
+        "inputs that are not normalised",
+        "Some inputs are numbers thousands of times larger than others. One learning rate cannot suit all of them.",
+        15,
+    ),
+    "F8": Entry(
+        "a bad start",
+        "The first weights let signals grow or die from layer to layer, or are all alike: learning cannot begin.",
+        16,
+    ),
+    "F2": Entry(
+        "a first loss far too high",
+        "Before it has learned anything the model is already sure of its answers. The first steps only undo that.",
+        17,
+    ),
+    "F10": Entry(
+        "learning rate out of range",
+        "The steps are so large that they overshoot, or so small that they get nowhere.",
+        18,
+    ),
+    "F9": Entry(
+        "one small batch cannot be learned",
+        "A healthy network learns a few rows by heart within moments. This one cannot, so something between its input "
+        "and its answer is broken.",
+        19,
+    ),
     "T1": Entry(
         "numbers that are not finite",
         "A number became infinite, or NaN (not a number). One step with it ruins all weights, and nothing is learned.",

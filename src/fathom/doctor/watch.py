@@ -30,6 +30,7 @@ from fathom.doctor.modes import Modes
 from fathom.doctor.not_finite import NotFinite
 from fathom.doctor.pairing import Pairing
 from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.preflight import preflight
 from fathom.doctor.wiring import Resets, Wiring
 
 EVERY_STEP = 16  # of the first steps each is looked at,
@@ -51,6 +52,8 @@ class Watch:
         frozen: Sequence[str] = (),
         frozen_norms: bool = False,
         monte_carlo: bool = False,
+        data: Iterable[Any] | None = None,
+        loss: Callable[[nn.Module, Any], Tensor] | None = None,
         stop: bool = True,
         say: Callable[[str], None] | None = on_the_console,
     ) -> None:
@@ -59,6 +62,8 @@ class Watch:
         self.findings: list[Finding] = []
         self.step = 0
         self._say, self._stop = say, stop
+        if data is not None and loss is not None:
+            self._tell(preflight(model, self.optimizers, data, loss))
         self._wiring, self._resets = Wiring(model, self.optimizers, frozen), Resets(self.optimizers)
         self._modes = Modes(model, frozen_norms=frozen_norms, monte_carlo=monte_carlo)
         self._pairing = Pairing()
@@ -151,6 +156,8 @@ def watch(
     frozen: Sequence[str] = (),
     frozen_norms: bool = False,
     monte_carlo: bool = False,
+    data: Iterable[Any] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
     stop: bool = True,
     say: Callable[[str], None] | None = on_the_console,
 ) -> Watch:
@@ -160,6 +167,10 @@ def watch(
     ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
     in use too. With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the
     root of it; the weights are then those of the step before.
+
+    Where `data`, which can be begun again, and `loss(model, batch)`, the mean loss of a batch, are given, copies of the
+    model are trained for some steps first: is the start good, the learning rate, are the inputs normalised? The model,
+    the optimizer, random numbers and the order of the data are left as they were.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -171,5 +182,13 @@ def watch(
     ['F1']
     """
     return Watch(
-        model, optimizers, frozen=frozen, frozen_norms=frozen_norms, monte_carlo=monte_carlo, stop=stop, say=say
+        model,
+        optimizers,
+        frozen=frozen,
+        frozen_norms=frozen_norms,
+        monte_carlo=monte_carlo,
+        data=data,
+        loss=loss,
+        stop=stop,
+        say=say,
     )

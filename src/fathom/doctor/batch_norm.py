@@ -1,0 +1,72 @@
+"""F7: a batch norm that takes its mean and deviation from too few numbers.
+
+Of n numbers a deviation is known to sqrt(1 / (2 (n - 1))); below some 33 numbers a channel the norm shakes the model at
+every step. What a reader would get wrong: a convolution's norm has each pixel of each row, so small batches of large
+pictures are fine. The losses of the same rows in training and in evaluation mode are compared before it is told.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fathom.doctor.finding import Finding
+from fathom.doctor.parts.trial import Trial
+
+ENOUGH = 33  # numbers of a channel: the variance is then known to a quarter
+STEPS = 20
+
+
+def find_small_batches(trial: Trial) -> Iterator[Finding]:
+    """At most one finding; costs one forward pass where there is no batch norm or enough numbers."""
+    numbers = _numbers(trial)
+    few = {name: n for name, n in numbers.items() if n < ENOUGH}
+    if not few:
+        return
+    worst = min(few.values())
+    if worst > 2 and not _differ(trial):
+        return
+    yield Finding(
+        "F7",
+        seen=f"{len(few)} batch norms get as few as {worst} numbers a channel in a batch, such as "
+        f"{min(few, key=few.__getitem__)}; {ENOUGH} are needed to know a variance to a quarter",
+        cause="The batch is too small for batch norm: each step is shaken by which rows are together.",
+        remedy="Take larger batches, or GroupNorm or LayerNorm in their place; drop a last batch of few rows.",
+        by="experiment",
+        evidence={"numbers": numbers},
+    )
+
+
+def _numbers(trial: Trial) -> dict[str, int]:
+    """How many numbers of a channel each batch norm sees in the smallest batch."""
+    model, handles = copy.deepcopy(trial.model), []
+    found: dict[str, int] = {}
+    for name, part in model.named_modules():
+        if isinstance(part, _BatchNorm) and part.training:
+
+            def seen(part: nn.Module, given: tuple[Tensor, ...], name: str = name) -> None:
+                n = given[0].numel() // given[0].shape[1]
+                found[name] = min(found.get(name, n), n)
+
+            handles.append(part.register_forward_pre_hook(seen))
+    if not handles:
+        return {}
+    try:
+        trial.losses(model)
+    except ValueError:  # a batch of one row, which batch norm refuses
+        return dict.fromkeys(found or ["the first"], 1)
+    return found
+
+
+def _differ(trial: Trial) -> bool:
+    """Whether the model's losses depend on the mode by a tenth, after some steps that settle the running means."""
+    model = trial.run(STEPS).model
+    losses = [trial.losses(model.train(mode)) for mode in (True, False)]
+    with torch.no_grad():
+        gap = np.abs(losses[0] - losses[1]).mean()
+    return bool(gap > 0.1 * abs(losses[0].mean()))

@@ -1,0 +1,73 @@
+"""F9: the model cannot learn one small batch by heart, or does not look at its input. Experiments on copies.
+
+A healthy net of any kind learns a few rows by heart in so many steps at some rate. What a reader would get wrong: how
+far the loss can fall is not known (equal rows may have different answers). So a copy whose input is set to zero is
+trained beside it: it can know only how often each answer comes, and who does no better does not look at its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fathom.doctor.finding import Finding
+from fathom.doctor.parts.trial import Trial
+
+STEPS = 150
+TAIL = 5
+RATES = (1.0, 0.1, 10.0)
+BY_HEART = 0.5  # of the loss of the same model without its input: a model that learns comes below
+
+
+def find_cannot_learn(trial: Trial) -> Iterator[Finding]:
+    batch = trial.batches[0]
+    best = float("inf")
+    for rate in RATES:
+        seeing, blind = (trial.run(STEPS, rate=rate, batches=[batch], edit=edit) for edit in (_without_chance, _blind))
+        best = min(best, seeing.last(TAIL))
+        if seeing.last(TAIL) < BY_HEART * blind.last(TAIL):
+            return
+    yield Finding(
+        "F9",
+        seen=f"A copy was trained on one batch for {STEPS} steps at three rates and came to a loss of {best:.4g} at "
+        "best, no better than with its input set to zero",
+        cause="What the model reads does not reach what it says, or the answers have nothing to do with the input.",
+        remedy="Check that inputs and targets belong together, and that the forward pass uses its input.",
+        by="experiment",
+        symptom_of=("F1", "F3", "F4", "F8", "F2", "F10"),
+        evidence={"loss": best},
+    )
+
+
+def _without_chance(model: nn.Module) -> nn.Module:
+    """Dropout off."""
+    for part in model.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+    return model
+
+
+def _blind(model: nn.Module) -> nn.Module:
+    return Blind(_without_chance(model))
+
+
+class Blind(nn.Module):
+    """A model whose input is set to zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*(_zero(value) for value in args), **{name: _zero(value) for name, value in kwargs.items()})
+
+
+def _zero(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros_like(value)
+    if isinstance(value, dict):
+        return {name: _zero(inner) for name, inner in value.items()}
+    return value
