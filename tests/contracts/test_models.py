@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fathom import rooms
 from fathom.batches import Batch
+from fathom.doctor.watch import watch
 from fathom.errors import UserError
 from fathom.loop import train
 from fathom.models.parts.cache import Cache
@@ -202,10 +203,12 @@ def test_overfits_one_batch_and_every_parameter_moves(module: ModuleType, inputs
     batch = Batch(make(inputs), torch.arange(ROWS) % 3)
     # At this rate every model stayed below 110 steps for each of ten seeds; at 3e-3 some wavered for hundreds.
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for step in train(model, Classify(3), [batch] * 300, optimizer):
-        if float(step.loss) < 0.1:
-            break
+    with watch(model, optimizer, say=None) as doctor:
+        for step in train(model, Classify(3), [batch] * 300, optimizer):
+            if float(step.loss) < 0.1:
+                break
     assert float(step.loss) < 0.1
+    assert doctor.report() == [], "a healthy training"
     still = [name for name, p in model.named_parameters() if torch.equal(before[name], p)]
     assert not still, f"no gradient ever reached {still}"
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
-from fathom.doctor.parts.trial import Trial
+from fathom.doctor.parts.trial import Trial, without_dropout
 
 STEPS = 150
 TAIL = 5
@@ -26,7 +26,7 @@ def find_cannot_learn(trial: Trial) -> Iterator[Finding]:
     batch = trial.batches[0]
     best = float("inf")
     for rate in RATES:
-        seeing, blind = (trial.run(STEPS, rate=rate, batches=[batch], edit=edit) for edit in (_without_chance, _blind))
+        seeing, blind = (trial.run(STEPS, rate=rate, batches=[batch], edit=edit) for edit in (without_dropout, _blind))
         best = min(best, seeing.last(TAIL))
         if seeing.last(TAIL) < BY_HEART * blind.last(TAIL):
             return
@@ -42,16 +42,8 @@ def find_cannot_learn(trial: Trial) -> Iterator[Finding]:
     )
 
 
-def _without_chance(model: nn.Module) -> nn.Module:
-    """Dropout off."""
-    for part in model.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-    return model
-
-
 def _blind(model: nn.Module) -> nn.Module:
-    return Blind(_without_chance(model))
+    return Blind(without_dropout(model))
 
 
 class Blind(nn.Module):
