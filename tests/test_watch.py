@@ -455,6 +455,52 @@ def test_the_root_of_a_number_that_is_not_finite_is_named(ask: Any, operation: s
     assert found.evidence["blame"] == "edge" and "'ask'" in told
 
 
+def test_the_batch_of_several_that_made_it_is_named() -> None:
+    """Gradients of four batches are added up; those of the second are not finite."""
+    model = Edge(lambda h: h.square().sum(dim=1, keepdim=True).sqrt() + h)
+    nn.init.zeros_(model.first.bias)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data = list(batches(4))
+    data[1][0][7] = 0.0
+
+    def train() -> None:
+        for x, y in data:
+            F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    with fathom.watch(model, optimizer, say=None) as doctor, pytest.raises(FloatingPointError, match="ruin"):
+        train()
+    assert doctor.findings[-1].evidence["operation"] == "sqrt" and doctor.findings[-1].evidence["rows"] == [7]
+
+
+class Parts(nn.Module):
+    """Of which only parts are called, as by a training step of Lightning's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = Edge(lambda h: h.log() if h.max() > 50 else h), nn.Linear(CLASSES, CLASSES)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.head(self.body(batch[0])), batch[1])
+
+
+def test_parts_that_are_called_by_themselves_are_followed() -> None:
+    model, data = Parts(), list(batches(6))
+    data[4][0][2] = 1e4
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def train() -> None:
+        for batch in data:
+            optimizer.zero_grad()
+            model.training_step(batch).backward()
+            optimizer.step()
+
+    with fathom.watch(model, optimizer, say=None) as doctor, pytest.raises(FloatingPointError, match="ruin"):
+        train()
+    found = doctor.findings[-1]
+    assert (found.step, found.evidence["module"], found.evidence["operation"]) == (5, "body.ask", "log")
+
+
 class Attending(nn.Module):
     """Attention under a mask that leaves nothing to some rows from a step on."""
 

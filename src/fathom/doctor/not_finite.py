@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.parts.graph import operations
-from fathom.doctor.parts.roots import ON_THE_EDGE, Root, find_root
+from fathom.doctor.parts.roots import ON_THE_EDGE, Call, Root, find_root
 
 GROWN = 30.0  # times the weights' size at the beginning
 LARGE = 1e4  # numbers that went in, beside which those of a healthy net are small
 SHOWN = 8  # rows
+MOST_CALLS = 64  # kept of one step
 
 
 class NotFinite:
@@ -32,24 +33,26 @@ class NotFinite:
         # What is not finite anywhere is so in all layers before it: the first, and a small one for what stands beside.
         self.probes = [*([] if first is None else [first]), *probes[:1]]
         self.begin = _size(model)
-        self.args: Any = ()
-        self.kwargs: Any = {}
-        self.random: Tensor | None = None
-        self.from_above: Tensor | None = None
+        self.calls: list[Call] = []  # since the last step
         self.of_loss: list[str] = []  # what made the loss, the last first
         self.is_told = self.is_busy = False
 
-    def forward(self, args: Any, kwargs: Any) -> None:
-        """Keep what the model reads, and the random numbers it reads it with."""
-        self.args, self.kwargs, self.random, self.from_above = args, kwargs, torch.get_rng_state(), None
+    def forward(self, part: nn.Module, args: Any, kwargs: Any) -> None:
+        """Keep what was called with what, and the random numbers of then."""
+        self.calls = [*self.calls[1 - MOST_CALLS :], Call(part, args, kwargs, torch.get_rng_state())]
 
     def answered(self, made: Any) -> None:
-        """Keep the gradient by what the model answered, when it comes."""
-        if isinstance(made, Tensor) and made.requires_grad:
-            made.register_hook(self._keep)
+        """Keep the gradient by what the last call answered, when it comes."""
+        if isinstance(made, Tensor) and made.requires_grad and self.calls:
+            call = self.calls[-1]
 
-    def _keep(self, gradient: Tensor) -> None:
-        self.from_above = gradient.detach()
+            def keep(gradient: Tensor) -> None:
+                call.from_above = gradient.detach()
+
+            made.register_hook(keep)
+
+    def after_step(self) -> None:
+        self.calls = []
 
     def before_backward(self, loss: Tensor, step: int) -> Iterator[Finding]:
         if self.is_told:
@@ -72,13 +75,9 @@ class NotFinite:
 
     def _tell(self, seen: str, step: int) -> Iterator[Finding]:
         self.is_told = self.is_busy = True
-        kept = torch.get_rng_state()
         try:
-            if self.random is not None:
-                torch.set_rng_state(self.random)
-            root = find_root(self.model, self.args, self.kwargs, self.from_above, self.of_loss)
+            root = find_root(self.model, self.calls, self.of_loss)
         finally:
-            torch.set_rng_state(kept)
             self.is_busy = False
         yield _finding(seen, step, root, _size(self.model) / max(self.begin, 1e-12))
 

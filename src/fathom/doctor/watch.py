@@ -70,11 +70,11 @@ class Watch:
         self._not_finite = NotFinite(model, self._resets.probes)
         self._ends: list[Callable[[], None]] = [
             before_backward(self._backward),
-            model.register_forward_pre_hook(self._forward, with_kwargs=True).remove,
-            model.register_forward_hook(self._answered).remove,
+            *self._listen_to(model),
             self.optimizers[0].register_step_pre_hook(self._before_step).remove,
             self.optimizers[-1].register_step_post_hook(self._after_step).remove,
         ]
+        self._model, self._depth, self._was_called = model, 0, False
         self._ends_of_beginning = self._resets.hooks()
         self._tell(self._wiring.begin())
 
@@ -105,17 +105,28 @@ class Watch:
         """Whether the step that comes is looked at."""
         return self.step < EVERY_STEP or self.step % SELDOM == 0
 
-    def _forward(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+    def _listen_to(self, part: nn.Module) -> list[Callable[[], None]]:
+        before = part.register_forward_pre_hook(self._forward, with_kwargs=True)
+        return [before.remove, part.register_forward_hook(self._answered, always_call=True).remove]
+
+    def _forward(self, part: nn.Module, args: Any, kwargs: Any) -> None:
         if self._not_finite.is_busy:
+            return
+        self._depth += 1
+        self._was_called = True
+        if self._depth > 1:
             return
         has_gradients = torch.is_grad_enabled()
         if has_gradients:
-            self._not_finite.forward(args, kwargs)
+            self._not_finite.forward(part, args, kwargs)
         if self._is_looking or not has_gradients:
             self._tell(self._modes.forward(has_gradients, self.step))
 
-    def _answered(self, model: nn.Module, args: Any, made: Any) -> None:
-        if not self._not_finite.is_busy:
+    def _answered(self, part: nn.Module, args: Any, made: Any) -> None:
+        if self._not_finite.is_busy:
+            return
+        self._depth -= 1
+        if self._depth == 0 and torch.is_grad_enabled():
             self._not_finite.answered(made)
 
     def _backward(self, loss: Tensor) -> None:
@@ -140,6 +151,11 @@ class Watch:
             for end in self._ends_of_beginning:
                 end()
             self._ends_of_beginning = []
+        self._not_finite.after_step()
+        if not self._was_called:
+            # A model of which only parts are called, as Lightning's are: these are listened to then.
+            self._was_called = True
+            self._ends += [end for part in self._model.children() for end in self._listen_to(part)]
         self.step += 1
 
     def _tell(self, found: Iterable[Finding]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fathom.doctor.parts.graph import operation
 
@@ -62,35 +62,66 @@ class _Watched(TorchDispatchMode):
         return out
 
 
-def find_root(
-    model: nn.Module, args: Any, kwargs: Any, from_above: Tensor | None, of_loss: Sequence[str]
-) -> Root | None:
+@dataclass
+class Call:
+    """A forward pass from outside: what was called with what, and the gradient that came back to its answer."""
+
+    part: nn.Module
+    args: Any
+    kwargs: Any
+    random: Tensor  # torch's random numbers as they were
+    from_above: Tensor | None = None
+
+
+def find_root(model: nn.Module, calls: Sequence[Call], of_loss: Sequence[str]) -> Root | None:
     """The root of a loss or of a gradient that is not finite; None where everything is finite this time.
 
-    `args` and `kwargs` are what the model read; `from_above` is the gradient of the loss by what the model answered,
-    where it came that far; `of_loss` are the operations that made the loss out of the answer, the last first.
+    `calls` are those of the model and of its parts since the last step, `of_loss` the operations that made the loss out
+    of the answers, the last first.
     """
-    if rows := sorted({row for one in tree_leaves((args, kwargs)) if _is_number(one) for row in _bad_rows(one)}):
-        return Root("input", rows=rows)
+    for call in calls:
+        given = [one for one in tree_leaves((call.args, call.kwargs)) if _is_number(one)]
+        # What another part of the model has made is not read from outside.
+        if rows := sorted({row for one in given if one.grad_fn is None for row in _bad_rows(one)}):
+            return Root("input", rows=rows)
     if bad := [name for name, p in model.named_parameters() if not _finite(p)]:
         return Root("weights", bad[0].rpartition(".")[0], bad[0].rpartition(".")[2])
-    watched, owner = _Watched(), dict[Any, str]()
-    handles = [hook for name, part in model.named_modules() for hook in _follow(name, part, watched, owner)]
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    names = {part: name for name, part in model.named_modules()}
+    kept, buffers = torch.get_rng_state(), {name: value.clone() for name, value in model.named_buffers()}
     try:
+        again = [_again(call, names) for call in calls]
+        if forwards := [watched.root for _, watched, _ in again if watched.root is not None]:
+            return forwards[0]
+        for call in calls:
+            if call.from_above is None or not _finite(call.from_above):
+                on_edge = next((name for name in of_loss if name in ON_THE_EDGE), "")
+                return Root(
+                    "loss", operation=on_edge, rows=[] if call.from_above is None else _bad_rows(call.from_above)
+                )
+        found = [_backwards(call, answer, owner) for call, (answer, _, owner) in zip(calls, again, strict=True)]
+        return next((root for root in found if root is not None), None)
+    finally:
+        torch.set_rng_state(kept)
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+
+
+def _again(call: Call, names: dict[nn.Module, str]) -> tuple[Any, _Watched, dict[Any, str]]:
+    """The same call, every operation watched: its answer, what was seen, and whose each node of its graph is."""
+    watched, owner = _Watched(), dict[Any, str]()
+    handles = [hook for part in call.part.modules() for hook in _follow(names[part], part, watched, owner)]
+    args, kwargs = tree_map(_detached, (call.args, call.kwargs))
+    try:
+        torch.set_rng_state(call.random)
         with torch.enable_grad(), watched:
-            answer = model(*args, **kwargs)
-        if watched.root is not None:
-            return watched.root
-        if from_above is None or not _finite(from_above):
-            on_edge = next((name for name in of_loss if name in ON_THE_EDGE), "")
-            return Root("loss", operation=on_edge, rows=[] if from_above is None else _bad_rows(from_above))
-        return _backwards(model, answer, from_above, owner)
+            return call.part(*args, **kwargs), watched, owner
     finally:
         for handle in handles:
             handle.remove()
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _follow(name: str, part: nn.Module, watched: _Watched, owner: dict[Any, str]) -> list[Any]:
@@ -114,8 +145,10 @@ def _follow(name: str, part: nn.Module, watched: _Watched, owner: dict[Any, str]
     return [part.register_forward_pre_hook(begins), part.register_forward_hook(ends)]
 
 
-def _backwards(model: nn.Module, answer: Any, from_above: Tensor, owner: dict[Any, str]) -> Root | None:
+def _backwards(call: Call, answer: Any, owner: dict[Any, str]) -> Root | None:
     found: list[Root] = []
+    from_above = call.from_above
+    assert from_above is not None
     made = next(one for one in tree_leaves(answer) if isinstance(one, Tensor) and one.shape == from_above.shape)
     seen, waiting, handles = set(), [made.grad_fn], []
     while waiting:
@@ -133,7 +166,8 @@ def _backwards(model: nn.Module, answer: Any, from_above: Tensor, owner: dict[An
 
         handles.append(node.register_hook(look))
         waiting += [parent for parent, _ in node.next_functions]
-    torch.autograd.grad(made, [p for p in model.parameters() if p.requires_grad], from_above, allow_unused=True)
+    weights = [p for p in call.part.parameters() if p.requires_grad]
+    torch.autograd.grad(made, weights, from_above, allow_unused=True)
     for handle in handles:
         handle.remove()
     return found[0] if found else None
