@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fathom
-from fathom.doctor.parts.chance import ErrorBudget, Twice, p_of_mean_above, p_of_share_above
+from fathom.doctor.one_batch import find_cannot_learn
+from fathom.doctor.parts.chance import ErrorBudget, p_of_mean_above
 from fathom.doctor.parts.trial import Trial, some_batches
 
 FEATURES, CLASSES = 8, 3
@@ -105,6 +106,27 @@ def test_a_first_loss_far_too_high_is_named() -> None:
     assert "F2" in ids(found(model))
 
 
+def test_rows_without_an_answer_are_left_out_of_the_first_loss() -> None:
+    data = [(x, torch.where(torch.arange(len(y)) % 3 == 0, -100, y)) for x, y in rows()]
+    assert found(mlp(), data) == []
+    model = mlp()
+    with torch.no_grad():
+        model[-1].weight.mul_(100)
+    assert "F2" in ids(found(model, data))
+
+
+def test_an_error_of_the_loss_is_no_finding() -> None:
+    def wrong(model: nn.Module, batch: Batch) -> Tensor:
+        raise ValueError("the loss itself is wrong")
+
+    model = mlp(norm=True)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(ValueError, match="the loss itself"):
+        fathom.watch(model, optimizer, data=rows(), loss=wrong, say=None)
+    alone = [(x[:1], y[:1]) for x, y in rows()]
+    assert ids(found(mlp(norm=True), alone)) == ["F7"], "no step can be made of one row"
+
+
 def test_tiny_batches_before_a_batch_norm_are_named() -> None:
     assert "F7" in ids(found(mlp(3, norm=True), rows(size=4)))
     assert "F7" not in ids(found(mlp(3, norm=True), rows(size=64)))
@@ -123,6 +145,9 @@ class Deaf(nn.Module):
 
 def test_a_model_that_does_not_look_at_its_input_is_named() -> None:
     assert "F9" in ids(found(Deaf()))
+    model = mlp()
+    healthy = Trial(model, [torch.optim.AdamW(model.parameters(), lr=1e-2)], loss, rows()[:4])
+    assert list(find_cannot_learn(healthy)) == []
 
 
 def test_nothing_notices_the_experiments() -> None:
@@ -180,6 +205,3 @@ def test_the_error_budget_is_kept_over_any_number_of_looks() -> None:
         alarms += any(p_of_mean_above(generator.normal(size=12)) < budget.level(look) for look in range(1, 21))
     assert alarms <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
     assert p_of_mean_above(np.full(12, 1.0)) == 0.0 and p_of_mean_above(np.array([1.0, 2.0])) == 1.0
-    assert p_of_share_above(10, 10, 0.5) == pytest.approx(2**-10)
-    twice = Twice()
-    assert [twice(seen) for seen in (True, False, True, True, True)] == [False, False, False, True, True]

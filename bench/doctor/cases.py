@@ -39,7 +39,6 @@ class Configuration:
     steps: int = STEPS
     meant: dict[str, Any] = field(default_factory=dict)  # what is declared to the doctor
     habits: dict[str, Any] = field(default_factory=dict)  # switches of the loop that are not the usual ones
-    edits: tuple[tuple[str, float], ...] = ()  # faults, each with its magnitude
 
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU, "leaky_relu": nn.LeakyReLU}

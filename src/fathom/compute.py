@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -56,6 +56,23 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     if precision == "bf16":
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     raise ValueError(f"'{precision}' is not a precision. Use {' or '.join(PRECISIONS)}.")
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """The states of torch's random numbers, of the CPU and of the CUDA devices in use."""
+    found = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        found |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
+    return found
+
+
+def set_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    """Go on with random numbers from there; those of devices that are not here are left out."""
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            if f"cuda:{i}" in states:
+                torch.cuda.set_rng_state(states[f"cuda:{i}"], i)
 
 
 def seconds_per_call(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.5) -> float:

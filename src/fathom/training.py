@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from fathom.compute import autocast
+from fathom.compute import autocast, random_states, set_random_states
 from fathom.loop import Objective, Step, train
 from fathom.optimizer import make_optimizer
 from fathom.optimizers.average import AveragedWeights
@@ -74,7 +74,7 @@ class Checkpoint(NamedTuple):
     average_steps: int
     best: State
     optimizer: State
-    random: State  # by kind of device
+    random: State  # by device
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Trainer:
             0 if self.average is None else self.average.steps,
             _copied(self.best),
             _copied(_optimizer_tensors(self.optimizer, self.model)),
-            _random_states(self.device),
+            random_states(),
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -243,14 +243,7 @@ class Trainer:
         self.best = dict(saved.best)
         _load_optimizer_tensors(self.optimizer, self.model, saved.optimizer)
         self.pace = Pace(self.pace.first_total, [(step, total) for step, total in saved.progress.corrections])
-        torch.set_rng_state(saved.random["cpu"])
-        if "cuda" in saved.random and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved.random["cuda"], self.device)
-
-
-def _random_states(device: torch.device) -> State:
-    found = {"cpu": torch.get_rng_state()}
-    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+        set_random_states(saved.random)
 
 
 def _copied(state: Mapping[str, Tensor]) -> State:

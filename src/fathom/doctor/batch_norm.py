@@ -53,6 +53,9 @@ def _numbers(trial: Trial) -> dict[str, int]:
         return {}
     try:
         trial.losses(model)
-    except ValueError:  # a batch of one row, which batch norm refuses
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        # A batch of one row, which batch norm refuses.
         return dict.fromkeys(found or ["the first"], 1)
     return found

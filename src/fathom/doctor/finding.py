@@ -40,6 +40,12 @@ CATALOGUE: dict[str, Entry] = {
         "Each step moves along the gradients of all batches so far, not of the last. Training runs away or circles.",
         12,
     ),
+    "F6": Entry(
+        "training and evaluation mode are mixed up",
+        "Dropout and batch normalisation work differently while a model is trained and while it is used. In the wrong "
+        "mode it is trained without them, or judged with noise.",
+        13,
+    ),
     "F7": Entry(
         "batches too small for batch norm",
         "Batch norm takes mean and spread from the rows of a batch. From a handful of rows both are guesses, and each "
@@ -77,18 +83,12 @@ CATALOGUE: dict[str, Entry] = {
         "A number became infinite, or NaN (not a number). One step with it ruins all weights, and nothing is learned.",
         20,
     ),
-    "F6": Entry(
-        "training and evaluation mode are mixed up",
-        "Dropout and batch normalisation work differently while a model is trained and while it is used. In the wrong "
-        "mode it is trained without them, or judged with noise.",
-        13,
-    ),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. `seen` has the numbers, `evidence` what the report draws from."""
+    """One thing that is wrong. `seen` says it with numbers, `evidence` has all of them."""
 
     id: str
     seen: str

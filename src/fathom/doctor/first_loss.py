@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.parts.chance import p_of_mean_above
@@ -27,11 +28,11 @@ def find_first_loss(trial: Trial, level: float) -> Iterator[Finding]:
     plain = [term for term in terms if term.kind == "cross_entropy" and _is_plain(term)]
     if len(plain) < len(trial.batches) or not plain:
         return
-    targets = torch.cat([term.target.flatten() for term in plain if term.target is not None])
-    losses = torch.cat([_losses(term) for term in plain]).double().numpy()
+    told = [_told(term) for term in plain]
+    targets, losses = (torch.cat(parts).cpu().numpy() for parts in zip(*told, strict=True))
     if len(losses) < LEAST_ROWS:
         return
-    counts = np.bincount(targets.numpy())
+    counts = np.bincount(targets)
     shares = counts[counts > 0] / counts.sum()
     knowing_nothing = float(-(shares * np.log(shares)).sum())
     classes = plain[0].given.shape[1] if plain[0].given is not None else len(counts)
@@ -68,7 +69,9 @@ def _is_plain(term: LossTerm) -> bool:
     return given is not None and given.dim() == 2 and target is not None and not target.is_floating_point()
 
 
-def _losses(term: LossTerm) -> torch.Tensor:
+def _told(term: LossTerm) -> tuple[Tensor, Tensor]:
+    """The classes of the rows that have one, and what each of these costs."""
     assert term.given is not None and term.target is not None
     kept = (term.target >= 0) & (term.target < term.given.shape[1])
-    return -term.given[kept].gather(1, term.target[kept].long()[:, None])[:, 0].detach().cpu()
+    targets = term.target[kept].long()
+    return targets, -term.given[kept].gather(1, targets[:, None])[:, 0].double()

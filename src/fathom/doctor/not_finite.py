@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fathom.compute import random_states
 from fathom.doctor.finding import Finding
 from fathom.doctor.parts.graph import operations
 from fathom.doctor.parts.roots import ON_THE_EDGE, Call, Root, find_root
@@ -39,7 +40,7 @@ class NotFinite:
 
     def forward(self, part: nn.Module, args: Any, kwargs: Any) -> None:
         """Keep what was called with what, and the random numbers of then."""
-        self.calls = [*self.calls[1 - MOST_CALLS :], Call(part, args, kwargs, torch.get_rng_state())]
+        self.calls = [*self.calls[1 - MOST_CALLS :], Call(part, args, kwargs, random_states())]
 
     def answered(self, made: Any) -> None:
         """Keep the gradient by what the last call answered, when it comes."""

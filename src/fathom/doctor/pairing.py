@@ -20,7 +20,7 @@ from fathom.doctor.parts.graph import LossTerm, loss_terms
 # What an activation can give: least, greatest.
 RANGES = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, math.inf)}
 ERRORS = ("squared_error", "smooth_l1", "huber")
-TOLERANCE = 1e-3
+TOLERANCE, HALF = 1e-3, 0.05  # of a sum of probabilities, in 32 and in 16 bits
 OUTSIDE = 0.05  # the share of targets beyond the reach of an activation
 
 
@@ -61,7 +61,8 @@ def _num_classes(given: Tensor) -> int:
 
 def _is_log_probability(given: Tensor) -> bool:
     sums = given.double().exp().sum(dim=1 if given.dim() > 1 else 0)
-    return bool(((sums - 1).abs() < TOLERANCE).all())
+    # Of numbers of 16 bits each probability is known to a hundredth.
+    return bool(((sums - 1).abs() < (TOLERANCE if given.element_size() > 2 else HALF)).all())
 
 
 def _outside(target: Tensor, low: float, high: float) -> float:

@@ -37,7 +37,10 @@ def preflight(
     if not batches:
         return
     trial, level = Trial(model, optimizers, loss, batches), ErrorBudget().level(1)
-    yield from find_small_batches(trial)
+    small = list(find_small_batches(trial))
+    yield from small
+    if any(1 in one.evidence["numbers"].values() for one in small):
+        return  # no step can be made with these batches, nor by the training itself
     yield from find_scales(trial, level)
     yield from find_bad_start(trial)
     yield from find_first_loss(trial, level)

@@ -105,6 +105,10 @@ class Watch:
         """Whether the step that comes is looked at."""
         return self.step < EVERY_STEP or self.step % SELDOM == 0
 
+    def _reads_losses(self, device: torch.device) -> bool:
+        """Reading a number stops a GPU's queue: it is done at every step only if a step may have to be stopped."""
+        return self._stop or self._is_looking or device.type == "cpu"
+
     def _listen_to(self, part: nn.Module) -> list[Callable[[], None]]:
         before = part.register_forward_pre_hook(self._forward, with_kwargs=True)
         return [before.remove, part.register_forward_hook(self._answered, always_call=True).remove]
@@ -131,12 +135,14 @@ class Watch:
 
     def _backward(self, loss: Tensor) -> None:
         self._modes.before_backward()
-        self._tell(self._not_finite.before_backward(loss, self.step + 1))
+        if self._reads_losses(loss.device):
+            self._tell(self._not_finite.before_backward(loss, self.step + 1))
         if self._is_looking:
             self._tell(self._pairing.before_backward(loss, self.step + 1))
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._tell(self._not_finite.before_step(self.step + 1))
+        if self._reads_losses(optimizer.param_groups[0]["params"][0].device):
+            self._tell(self._not_finite.before_step(self.step + 1))
         if self._stop and self._not_finite.is_told and self._not_finite.would_ruin:
             told = next(one.text for one in self.findings if one.id == "T1")
             raise FloatingPointError(f"Step {self.step + 1:,} would ruin the weights. {told}")

@@ -122,7 +122,6 @@ class Resets:
         matrices, rest = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() < 2]
         self.probes = [*sorted(matrices, key=Tensor.numel), *sorted(rest, key=Tensor.numel)][:PROBES]
         self.old: list[Tensor | None] = [None] * len(self.probes)  # gradients with which a step was made
-        self.is_first = False  # the next backpropagation is the first since a step
         self.kept: set[int] = set()  # probes that went on with the old gradient in this step
         self.times = 0
         self.is_told = False

@@ -2,8 +2,8 @@
 
 Detectors that look again and again find something by chance sooner or later. So a training has one budget of errors,
 each detector a share of it, and each look of a detector a share of that: 6 / (pi² k²) of it at look k, which sums to
-one over any number of looks. What a reader would get wrong: a small p is not yet a finding; an effect that matters,
-and a second look that agrees, are asked for too (`Twice`).
+one over any number of looks. What a reader would get wrong: a small p is not yet a finding; an effect that matters is
+asked for too.
 
     >>> budget = ErrorBudget(0.01, detectors=4)
     >>> sum(budget.level(look) for look in range(1, 10_000)) < 0.01 / 4
@@ -31,17 +31,6 @@ class ErrorBudget:
         return self.total / self.detectors * 6 / (math.pi**2 * look**2)
 
 
-class Twice:
-    """An alarm is one where two looks in a row agree."""
-
-    def __init__(self) -> None:
-        self.before = False
-
-    def __call__(self, is_seen: bool) -> bool:
-        both, self.before = self.before and is_seen, is_seen
-        return both
-
-
 def p_of_mean_above(values: np.ndarray, floor: float = 0.0) -> float:
     """One-sided p that the mean of paired differences is above `floor`: Student's t; 1 for fewer than three."""
     values = np.asarray(values, np.float64)
@@ -51,8 +40,3 @@ def p_of_mean_above(values: np.ndarray, floor: float = 0.0) -> float:
     if spread == 0:
         return 0.0 if values.mean() > floor else 1.0
     return float(stats.t.sf((values.mean() - floor) / (spread / math.sqrt(len(values))), len(values) - 1))
-
-
-def p_of_share_above(hits: int, trials: int, share: float) -> float:
-    """One-sided p of so many hits or more where each has the chance `share`: exact binomial."""
-    return float(stats.binom.sf(hits - 1, trials, share)) if trials else 1.0

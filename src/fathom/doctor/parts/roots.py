@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fathom.compute import random_states, set_random_states
 from fathom.doctor.parts.graph import operation
 
 # Operations that make something infinite, or its slope, of numbers on the edge of what they take.
@@ -69,7 +70,7 @@ class Call:
     part: nn.Module
     args: Any
     kwargs: Any
-    random: Tensor  # torch's random numbers as they were
+    random: dict[str, Tensor]  # torch's random numbers as they were
     from_above: Tensor | None = None
 
 
@@ -87,7 +88,7 @@ def find_root(model: nn.Module, calls: Sequence[Call], of_loss: Sequence[str]) -
     if bad := [name for name, p in model.named_parameters() if not _finite(p)]:
         return Root("weights", bad[0].rpartition(".")[0], bad[0].rpartition(".")[2])
     names = {part: name for name, part in model.named_modules()}
-    kept, buffers = torch.get_rng_state(), {name: value.clone() for name, value in model.named_buffers()}
+    kept, buffers = random_states(), {name: value.clone() for name, value in model.named_buffers()}
     try:
         again = [_again(call, names) for call in calls]
         if forwards := [watched.root for _, watched, _ in again if watched.root is not None]:
@@ -101,7 +102,7 @@ def find_root(model: nn.Module, calls: Sequence[Call], of_loss: Sequence[str]) -
         found = [_backwards(call, answer, owner) for call, (answer, _, owner) in zip(calls, again, strict=True)]
         return next((root for root in found if root is not None), None)
     finally:
-        torch.set_rng_state(kept)
+        set_random_states(kept)
         for name, value in model.named_buffers():
             value.copy_(buffers[name])
 
@@ -112,7 +113,7 @@ def _again(call: Call, names: dict[nn.Module, str]) -> tuple[Any, _Watched, dict
     handles = [hook for part in call.part.modules() for hook in _follow(names[part], part, watched, owner)]
     args, kwargs = tree_map(_detached, (call.args, call.kwargs))
     try:
-        torch.set_rng_state(call.random)
+        set_random_states(call.random)
         with torch.enable_grad(), watched:
             return call.part(*args, **kwargs), watched, owner
     finally:

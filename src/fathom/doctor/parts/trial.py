@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fathom.compute import random_states, set_random_states
 from fathom.loop import Loss, train
 
 Edit = Callable[[nn.Module], nn.Module]
@@ -79,7 +80,6 @@ class Trial:
         rate: float = 1.0,
         edit: Edit | None = None,
         batches: Sequence[Any] | None = None,
-        clip: float | None = None,
     ) -> Outcome:
         """Train a copy for so many steps over the batches again and again, at `rate` times the learning rate.
 
@@ -93,7 +93,7 @@ class Trial:
             edited = model if edit is None else edit(model)
             losses, is_finite = [], True
             source = islice(cycle(self.batches if batches is None else batches), steps)
-            for step in train(edited, _Given(self.loss, len(optimizers)), source, optimizers, clip=clip):
+            for step in train(edited, _Given(self.loss, len(optimizers)), source, optimizers):
                 if step.player == 0:
                     losses.append(float(step.loss))
                 if step.refused:
@@ -137,16 +137,13 @@ def without_dropout(model: nn.Module) -> nn.Module:
 @contextmanager
 def as_if_nothing_happened() -> Iterator[None]:
     """Random numbers go on afterwards as they would have without what is done inside."""
-    own, legacy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    own, legacy, torchs = random.getstate(), np.random.get_state(), random_states()  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(own)
         np.random.set_state(legacy)  # noqa: NPY002
-        torch.set_rng_state(torchs)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        set_random_states(torchs)
 
 
 def some_batches(data: Iterable[Any], count: int) -> list[Any]:
