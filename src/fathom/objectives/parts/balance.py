@@ -6,9 +6,14 @@ reader would get wrong: losses travel as sums, so it is added once for each thin
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 from torch import Tensor, nn
 
 from fathom.loop import Loss
+
+_known: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[nn.Module]]] = weakref.WeakKeyDictionary()
 
 
 def balanced(model: nn.Module, total: Tensor, count: float) -> Loss:
@@ -23,8 +28,13 @@ def balanced(model: nn.Module, total: Tensor, count: float) -> Loss:
     Loss(total=tensor(5.), count=4.0)
     """
     if model.training:
-        for part in model.modules():
-            auxiliary_loss = getattr(part, "auxiliary_loss", None)
-            if auxiliary_loss is not None:
-                total = total + count * auxiliary_loss()
+        for part in _asking(model):
+            total = total + count * part.auxiliary_loss()
     return Loss(total, count)
+
+
+def _asking(model: nn.Module) -> list[Any]:
+    """The parts that have a loss of their own: looked for once, since a walk at every step costs more than the rest."""
+    if model not in _known:
+        _known[model] = [weakref.ref(part) for part in model.modules() if hasattr(part, "auxiliary_loss")]
+    return [part for found in _known[model] if (part := found()) is not None]

@@ -34,7 +34,8 @@ def class_loss(
     wanted = targets.repeat_interleave(members, dim=0) if members > 1 else targets
     if weights is None and not focal:
         # The plain case in torch's own fused form.
-        return F.cross_entropy(rows, wanted, reduction="sum", label_smoothing=label_smoothing) / members
+        total = F.cross_entropy(rows, wanted, reduction="sum", label_smoothing=label_smoothing)
+        return total / members if members > 1 else total
     target = as_probabilities(wanted, logits.shape[-1])
     if weights is not None:
         target = target * weights
