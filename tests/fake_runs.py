@@ -104,7 +104,8 @@ def finished(
         "seconds": {name: 0.2 + 11.3 * i for i, name in enumerate(scores)} | {"total": 55.5},
     }
     folder.write_json("metrics.json", metrics | more)
-    folder.write_json("spec.json", {"task": task.to_json(), "fields": fields})
+    spec = {"name": "data", "task": task.to_json(), "order": [*fields, task.target], "options": {}, "fields": fields}
+    folder.write_json("spec.json", spec)
     folder.write_table("predictions.parquet", columns)
     folder.write_json("findings.json", [{"id": "D4", "name": "target leakage", "text": "'casual' adds up to 'count'."}])
     left_out = [(f"data.csv:{line}", "9 values where 12 were expected") for line in (7, 90)]

@@ -12,6 +12,7 @@ import pytest
 
 import fathom
 from fathom.cli import main
+from fathom.interrupts import Stopped
 
 from .conftest import people, write_csv
 
@@ -230,8 +231,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: object, **more: object) -> None:
-        raise KeyboardInterrupt
+        raise Stopped(Path("runs/mine"))
 
     monkeypatch.setattr("fathom.api.make", interrupted)
     assert main(["fit", "digits"]) == 130
-    assert "fathom resume" in capsys.readouterr().err
+    assert "fathom resume runs/mine" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from fathom import console
+from fathom import terminal
 from fathom.console import Console
 
 
@@ -20,7 +20,7 @@ LONG = "use the network: " + "it is better " * 12
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "_columns", lambda: 60)
+    monkeypatch.setattr(terminal, "columns", lambda: 60)
 
 
 def test_a_long_line_goes_on_under_its_own_text_on_a_terminal() -> None:
@@ -32,6 +32,13 @@ def test_a_long_line_goes_on_under_its_own_text_on_a_terminal() -> None:
     assert all(line.startswith(" " * 11) and not line.startswith(" " * 12) for line in more)
     assert all(len(line) < 60 for line in [first, *more])
     assert " ".join(line.strip() for line in [first, *more]) == f"Verdict    {LONG}".strip()
+
+
+def test_paths_and_options_are_not_cut_in_two() -> None:
+    words = ["--drop", "registered,casual", "requires_grad=False", "cross-entropy", "/path/of/20/letters" * 4]
+    stream = Terminal()
+    Console(stream=stream).stage("Doctor", " ".join(words * 4))
+    assert stream.getvalue().split() == ["Doctor", *words * 4]
 
 
 def test_a_pipe_and_the_log_get_one_line() -> None:

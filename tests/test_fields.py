@@ -55,6 +55,11 @@ def test_words_marks_and_infinities_among_numbers_are_missing() -> None:
     assert np.flatnonzero(np.isfinite(number.read(given_))).tolist() == [0, 12]
 
 
+def test_digits_of_other_scripts_are_missing_with_and_without_words_beside_them() -> None:
+    assert np.isnan(number.read(objects("１", "٣"))).all()
+    assert np.isnan(number.read(objects("１", "ten"))).all()
+
+
 def test_a_number_spec_counts_the_words_among_its_numbers() -> None:
     spec = number.fit(objects(*"123456789", "ten", "ten", "many", "?", None))
     assert spec["words"] == {"ten": 2, "many": 1}

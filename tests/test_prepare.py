@@ -76,7 +76,7 @@ def test_columns_that_add_up_to_the_target_are_found_and_told() -> None:
     found, said = prepared({**columns, "y": members + guests})
     assert list(found.kinds) == ["other"]
     assert any("'members' and 'guests' add up to 'y' in every row" in line for line in said)
-    assert found.findings[0]["id"] == "D4"
+    assert found.findings[0].id == "D4"
     kept, _ = prepared({**columns, "y": members + guests}, keep=["members", "guests"])
     assert set(kept.kinds) == {"members", "guests", "other"}
 

@@ -41,9 +41,9 @@ def test_saved_recipe_reads_back_the_same(tmp_path: Path) -> None:
         ({"treat_as": {1: "number"}}, "'treat_as.1' is 1; expected str."),
         ({"train": {"augment": {"shift": "a"}}}, "'train.augment.shift' is 'a'; expected float."),
         ({"train": {"augment": {"shift": -1}}}, "train.augment.shift is -1; expected 0 or more."),
-        ({"threads": -1}, "threads is -1; expected 1 or more."),
-        ({"explain_rows": -1}, "explain_rows is -1; expected 0 or more."),
-        ({"seed": -1}, "seed is -1; expected 0 or more."),
+        ({"threads": -1}, "threads is -1; expected 1 to 1,024."),
+        ({"explain_rows": -1}, "explain_rows is -1; expected 0 to 1,000,000,000,000,000."),
+        ({"seed": -1}, "seed is -1; expected 0 to 2,000,000,000."),
         ({"baselines": ["linear"]}, "'baselines' is ['linear']; expected dict or nothing."),
     ],
 )

@@ -248,6 +248,15 @@ def test_an_ensemble_of_models_that_err_differently_wins() -> None:
     assert verdict.members == found.members
 
 
+def test_an_ensemble_that_is_not_advised_keeps_its_members_too() -> None:
+    candidates, validation, test = classifiers(0, 400, (0.5, 0.5, 0.5), noise=0.02)
+    simple = candidates[0]
+    blend = replace(simple, name="ensemble", rank=9, kind="ensemble", members={"a": 0.5, "b": 0.5})
+    verdict = judge([simple, blend], validation, test, CLASSES, "accuracy", seed=0)
+    assert verdict.advised == simple.name
+    assert verdict.members == blend.members
+
+
 def test_an_ensemble_of_equals_does_not_earn_its_cost() -> None:
     candidates, validation, test = classifiers(0, 400, (0.5, 0.5, 0.5), noise=0.02)
     found = average(candidates, validation, CLASSES, seed=0)

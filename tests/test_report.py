@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -249,15 +250,8 @@ def browse(page: Path, scratch: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: the page is not looked at in a browser")
-@pytest.mark.parametrize("kind", RUNS)
-def test_a_browser_shows_the_page_on_a_phone(kind: str, tmp_path: Path) -> None:
-    folder, examples = RUNS[kind](tmp_path / "run")
-    page = write(folder.path, examples=examples)
-    shown = browse(page, tmp_path / "profile-1", "--window-size=500,900", "--dump-dom")
-    assert "CONSOLE" not in shown.stderr
-    assert folder.read_json("metrics.json")["sentence"][1:20] in shown.stdout
+def phone_layout(page: Path, tmp_path: Path) -> dict[str, Any]:
+    """How wide the page is in 360 pixels, and what stands out past them."""
     # A window is never narrower than 500 pixels; a frame inside it is. The probe measures a copy without the policy.
     copy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text("utf-8"))
     (tmp_path / "copy.html").write_text(copy.replace("</body>", PROBE + "</body>"), "utf-8")
@@ -275,7 +269,19 @@ def test_a_browser_shows_the_page_on_a_phone(kind: str, tmp_path: Path) -> None:
     )
     found = re.search(r"<title>(\{.*?\})</title>", measured.stdout)
     assert found, measured.stdout[-500:]
-    layout = json.loads(found[1])
+    return json.loads(found[1])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: the page is not looked at in a browser")
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_browser_shows_the_page_on_a_phone(kind: str, tmp_path: Path) -> None:
+    folder, examples = RUNS[kind](tmp_path / "run")
+    page = write(folder.path, examples=examples)
+    shown = browse(page, tmp_path / "profile-1", "--window-size=500,900", "--dump-dom")
+    assert "CONSOLE" not in shown.stderr
+    assert folder.read_json("metrics.json")["sentence"][1:20] in shown.stdout
+    layout = phone_layout(page, tmp_path)
     assert layout["room"] == 360
     assert layout["wide"] <= layout["room"], layout["past"]
     assert layout["text"] > 1500

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fathom
-from fathom.doctor.finding import CATALOGUE, Finding
+from fathom.doctor.finding import CATALOGUE, Finding, in_order_of_blame
 from fathom.doctor.parts.graph import loss_terms
 
 Batch = tuple[Tensor, Tensor]
@@ -247,6 +247,13 @@ def test_a_model_trained_in_evaluation_mode_is_named() -> None:
     assert found.id == "F6" and "in evaluation mode" in found.seen
 
 
+def test_a_model_left_in_evaluation_mode_long_after_the_first_steps_is_named() -> None:
+    """Rows are judged each 25 steps, and steps are looked at one in fifty by then."""
+    model = norms()
+    found = watched(model, steps=60, between=lambda step: judge(model, mode=False) if step % 25 == 24 else None)
+    assert [one.id for one in found] == ["F6"] and "in evaluation mode" in found[0].seen
+
+
 def test_right_modes_and_what_is_meant_are_left_in_peace() -> None:
     model = norms()
 
@@ -281,6 +288,23 @@ def test_another_player_that_is_trained_between_is_no_judgement() -> None:
             optimizer.zero_grad()
             player(maker(x)).mean().backward()
             optimizer.step()
+    assert doctor.report() == []
+
+
+@pytest.mark.parametrize("last", ["player", "maker"])
+def test_gradients_that_one_player_leaves_at_the_other_are_left_in_peace(last: str) -> None:
+    """The maker's backward pass goes through the player, who resets what it finds before its own."""
+    torch.manual_seed(0)
+    both = nn.ModuleDict({"maker": mlp(outputs=2), "player": nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))})
+    moved = {name: torch.optim.SGD(part.parameters(), lr=0.01) for name, part in both.items()}
+    with fathom.watch(both, sorted(moved.values(), key=lambda one: one is moved[last]), say=None) as doctor:
+        for x, _ in batches(12):
+            moved["player"].zero_grad()
+            F.softplus(both["player"](both["maker"](x).detach())).mean().backward()
+            moved["player"].step()
+            moved["maker"].zero_grad()
+            F.softplus(-both["player"](both["maker"](x))).mean().backward()
+            moved["maker"].step()
     assert doctor.report() == []
 
 
@@ -498,6 +522,16 @@ def test_the_models_own_forward_pass_is_told_from_its_layers_and_buffers_stay() 
     assert int(model.norm.num_batches_tracked) == 1
 
 
+def test_a_pass_made_again_before_backpropagation_leaves_batch_norms_as_they_were() -> None:
+    """The loss itself is not finite, so the gradients of the pass before are still to be made."""
+    model = Edge(lambda h: h.relu().log())
+    model.head = nn.Sequential(nn.BatchNorm1d(8), model.head)
+    buffers = dict(model.named_buffers())
+    found, _ = stopped(model, list(batches(3)))
+    assert (found.step, found.evidence["module"], found.evidence["operation"]) == (1, "ask", "log")
+    assert all(value is buffers[name] for name, value in model.named_buffers())
+
+
 def test_batches_are_let_go_after_their_step() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -602,3 +636,15 @@ def test_a_loss_that_is_left_out_stops_nothing_and_buffers_are_those_without_a_w
     assert all(
         torch.equal(a, b) or bool(a.isnan().any() and b.isnan().any()) for a, b in zip(plain, beside, strict=True)
     )
+
+
+def test_symptoms_stand_with_their_cause_whichever_comes_first() -> None:
+    def finding(name: str, *symptom_of: str) -> Finding:
+        return Finding(name, name, "", "", by="exact", symptom_of=symptom_of)
+
+    # A layer without gradients (F4) is explained by its dead units (T4), and so is what follows from it.
+    found = in_order_of_blame([finding("F4", "T4"), finding("T4", "F1"), finding("T5", "F4"), finding("F6")])
+    assert [(one.id, [s.id for s in one.symptoms]) for one in found] == [("F6", []), ("T4", ["F4", "T5"])]
+    # Of two that explain each other the first in the order of blame is the cause.
+    found = in_order_of_blame([finding("F10", "F3"), finding("F3", "F10"), finding("T1", "F10")])
+    assert [(one.id, [s.id for s in one.symptoms]) for one in found] == [("F3", ["F10", "T1"])]

@@ -1,8 +1,9 @@
 """Faults: each is one edit of a healthy training, with a magnitude from barely (0) to gross (1), and causes that count.
 
 What a reader would get wrong: a fault is not always harmful, and harm is not always visible in the loss. `structural`
-says that something is broken by construction, whatever it does to the score; harm is measured beside the healthy twin.
-The sets of acceptable causes are fixed here, before anything is run.
+says that something is broken by construction, whatever it does to the score, so that an exact look can tell: a missing
+reset is missing, where an order of rows is more or less sorted. Harm is measured beside the healthy twin. The sets of
+acceptable causes are fixed here, before anything is run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Configuration, Training, _answers, _repeated, optimizer_of
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bench.doctor.configurations import PLAIN, Configuration
+from bench.doctor.training import Training, answers, optimizer_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Fault:
     is_inside: bool = True  # in the catalogue
 
 
-def _between(low: float, high: float, magnitude: float) -> float:
+def between(low: float, high: float, magnitude: float) -> float:
     """From low to high in equal ratios."""
     return float(low * (high / low) ** magnitude)
 
@@ -46,7 +49,7 @@ def _regresses(one: Configuration, training: Training) -> bool:
 
 
 def _plain(one: Configuration, training: Training) -> bool:
-    return one.family in ("perceptron", "convolutions")
+    return one.family in PLAIN
 
 
 def _remade(training: Training, **changes: Any) -> None:
@@ -59,33 +62,40 @@ def _remade(training: Training, **changes: Any) -> None:
 
 
 def softmax_twice(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    training.loss = lambda model, batch: F.cross_entropy(
-        _answers(model(batch[0])).softmax(dim=1), _repeated(model, batch[1])
-    )
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        out, y = answers(model, batch)
+        return F.cross_entropy(out.softmax(dim=1), y)
+
+    training.loss = loss
 
 
 def softmax_into_nll(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    training.loss = lambda model, batch: F.nll_loss(
-        _answers(model(batch[0])).softmax(dim=1), _repeated(model, batch[1])
-    )
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        out, y = answers(model, batch)
+        return F.nll_loss(out.softmax(dim=1), y)
+
+    training.loss = loss
 
 
 def sigmoid_twice(training: Training, magnitude: float, random: np.random.Generator) -> None:
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        out, y = _answers(model(batch[0])), _repeated(model, batch[1])
+        out, y = answers(model, batch)
         return F.binary_cross_entropy_with_logits(out.sigmoid(), F.one_hot(y, out.shape[1]).float())
 
     training.loss = loss
 
 
 def out_of_reach(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    training.loss = lambda model, batch: F.mse_loss(
-        _answers(model(batch[0]))[:, 0].sigmoid(), _between(1, 10, magnitude) * _repeated(model, batch[1])
-    )
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        out, y = answers(model, batch)
+        return F.mse_loss(out[:, 0].sigmoid(), between(1, 10, magnitude) * y)
+
+    training.loss = loss
 
 
 def shapes(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    training.loss = lambda model, batch: F.mse_loss(_answers(model(batch[0])), _repeated(model, batch[1]))
+    """Outputs [N, 1] beside targets [N]."""
+    training.loss = lambda model, batch: F.mse_loss(*answers(model, batch))
 
 
 # What is trained
@@ -93,7 +103,7 @@ def shapes(training: Training, magnitude: float, random: np.random.Generator) ->
 
 def left_out(training: Training, magnitude: float, random: np.random.Generator) -> None:
     every = [p for p in training.model.parameters() if p.requires_grad]
-    count = max(1, round(_between(0.3, 0.95, magnitude) * len(every)))
+    count = max(1, round(between(0.3, 0.95, magnitude) * len(every)))
     group = training.optimizer.param_groups[0]
     settings = {
         name: value for name, value in group.items() if name in ("lr", "momentum", "weight_decay", "betas", "alpha")
@@ -103,7 +113,7 @@ def left_out(training: Training, magnitude: float, random: np.random.Generator) 
 
 def frozen(training: Training, magnitude: float, random: np.random.Generator) -> None:
     every = list(training.model.parameters())
-    for p in every[: max(1, round(_between(0.3, 0.95, magnitude) * len(every)))]:
+    for p in every[: max(1, round(between(0.3, 0.95, magnitude) * len(every)))]:
         p.requires_grad_(False)
     training.optimizer = optimizer_of(training.model, training.one)
 
@@ -152,10 +162,10 @@ def scaled(training: Training, magnitude: float, random: np.random.Generator) ->
     """Columns (or all pixels) come in units of their own."""
     x = training.world.train[0]
     if x.dim() == 2:
-        factors = torch.from_numpy(_between(3, 1000, magnitude) ** random.uniform(-1, 1, x.shape[1])).float()
-        shift = torch.from_numpy(random.uniform(-1, 1, x.shape[1])).float() * factors * _between(1, 30, magnitude)
+        factors = torch.from_numpy(between(3, 1000, magnitude) ** random.uniform(-1, 1, x.shape[1])).float()
+        shift = torch.from_numpy(random.uniform(-1, 1, x.shape[1])).float() * factors * between(1, 30, magnitude)
     else:
-        factors, shift = torch.tensor(_between(10, 255, magnitude)), torch.tensor(_between(10, 128, magnitude))
+        factors, shift = torch.tensor(between(10, 255, magnitude)), torch.tensor(between(10, 128, magnitude))
     _rows(training, lambda rows: rows * factors + shift)
 
 
@@ -168,7 +178,7 @@ def _rows(training: Training, change: Callable[[Tensor], Tensor]) -> None:
 def shuffled(training: Training, magnitude: float, random: np.random.Generator) -> None:
     """Answers of so many training rows are those of other rows."""
     x, y = training.world.train
-    rows = torch.from_numpy(random.permutation(len(y))[: round(_between(0.5, 1.0, magnitude) * len(y))])
+    rows = torch.from_numpy(random.permutation(len(y))[: round(between(0.5, 1.0, magnitude) * len(y))])
     y = y.clone()
     y[rows] = y[rows[torch.from_numpy(random.permutation(len(rows)))]]
     training.world = replace(training.world, train=(x, y))
@@ -187,7 +197,7 @@ def bad_rows(training: Training, magnitude: float, random: np.random.Generator) 
     x, y = training.world.train
     x = x.clone()
     rows = torch.from_numpy(random.permutation(len(x))[:3])
-    x[rows] = x[rows] * _between(30, 1e5, magnitude)
+    x[rows] = x[rows] * between(30, 1e5, magnitude)
     training.world = replace(training.world, train=(x, y))
 
 
@@ -199,9 +209,14 @@ def not_a_number(training: Training, magnitude: float, random: np.random.Generat
     training.world = replace(training.world, train=(x, y))
 
 
+def _no_gaps(one: Configuration, training: Training) -> bool:
+    """Whether NaN is no number to the model; fathom's nets for tables take it for a missing value."""
+    return training.world.form != "tokens" and one.family not in ("mlp", "ft_transformer")
+
+
 def few_rows(training: Training, magnitude: float, random: np.random.Generator) -> None:
     x, y = training.world.train
-    count = max(training.one.batch, round(_between(120, 24, magnitude)))
+    count = max(training.one.batch, round(between(120, 24, magnitude)))
     training.world = replace(training.world, train=(x[:count], y[:count]))
     training.one = replace(training.one, steps=2 * training.one.steps, batch=min(training.one.batch, count))
 
@@ -210,43 +225,43 @@ def few_rows(training: Training, magnitude: float, random: np.random.Generator) 
 
 
 def rate_high(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    _remade(training, rate=training.one.rate * _between(10, 3000, magnitude))
+    _remade(training, rate=training.one.rate * between(10, 3000, magnitude))
 
 
 def rate_low(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    _remade(training, rate=training.one.rate / _between(30, 1e5, magnitude))
+    _remade(training, rate=training.one.rate / between(30, 1e5, magnitude))
 
 
 def rate_jump(training: Training, magnitude: float, random: np.random.Generator) -> None:
     at = int(random.integers(60, 110))
-    training.habits["rate_at"] = {step: _between(30, 1e4, magnitude) for step in range(at, at + 2)}
+    training.habits["rate_at"] = {step: between(30, 1e4, magnitude) for step in range(at, at + 2)}
 
 
 def start_large(training: Training, magnitude: float, random: np.random.Generator) -> None:
     with torch.no_grad():
         for part in _layers(training.model):
-            part.weight.mul_(_between(3, 12, magnitude))
+            part.weight.mul_(between(3, 12, magnitude))
 
 
 def start_small(training: Training, magnitude: float, random: np.random.Generator) -> None:
     with torch.no_grad():
         for part in _layers(training.model):
-            part.weight.mul_(1 / _between(3, 30, magnitude))
+            part.weight.mul_(1 / between(3, 30, magnitude))
 
 
 def start_equal(training: Training, magnitude: float, random: np.random.Generator) -> None:
     with torch.no_grad():
         for part in _layers(training.model):
-            part.weight.fill_(_between(0.01, 0.2, magnitude))
+            part.weight.fill_(between(0.01, 0.2, magnitude))
 
 
 def head_large(training: Training, magnitude: float, random: np.random.Generator) -> None:
     with torch.no_grad():
-        _layers(training.model)[-1].weight.mul_(_between(10, 300, magnitude))
+        _layers(training.model)[-1].weight.mul_(between(10, 300, magnitude))
 
 
 def tiny_batches(training: Training, magnitude: float, random: np.random.Generator) -> None:
-    training.one = replace(training.one, batch=max(2, round(_between(8, 2, magnitude))))
+    training.one = replace(training.one, batch=max(2, round(between(8, 2, magnitude))))
 
 
 def _has_batch_norm(one: Configuration, training: Training) -> bool:
@@ -261,7 +276,7 @@ def vanishing(training: Training, magnitude: float, random: np.random.Generator)
     world, one = training.world, training.one
     features = int(np.prod(world.train[0].shape[1:]))
     layers: list[nn.Module] = [nn.Flatten()]
-    for _ in range(round(_between(4, 16, magnitude))):
+    for _ in range(round(between(4, 16, magnitude))):
         layers += [nn.Linear(features, one.width), nn.Sigmoid()]
         features = one.width
     training.model = nn.Sequential(*layers, nn.Linear(features, world.outputs))
@@ -274,7 +289,7 @@ def dying(training: Training, magnitude: float, random: np.random.Generator) -> 
     with torch.no_grad():
         for part, following in zip(training.model, training.model[1:], strict=False):
             if isinstance(following, nn.ReLU) and isinstance(part, (nn.Linear, nn.Conv2d)):
-                part.bias.sub_(_between(1.5, 8, magnitude))
+                part.bias.sub_(between(1.5, 8, magnitude))
 
 
 def _is_relu(one: Configuration, training: Training) -> bool:
@@ -284,7 +299,7 @@ def _is_relu(one: Configuration, training: Training) -> bool:
 def too_much_decay(training: Training, magnitude: float, random: np.random.Generator) -> None:
     for group in training.optimizer.param_groups:
         group["weight_decay"] = (
-            _between(0.3, 30, magnitude) if training.one.optimizer == "adamw" else _between(0.03, 3, magnitude)
+            between(0.3, 30, magnitude) if training.one.optimizer == "adamw" else between(0.03, 3, magnitude)
         )
 
 
@@ -295,7 +310,7 @@ def wrong_axis(training: Training, magnitude: float, random: np.random.Generator
     """The loss is taken over the rows of the batch in place of the classes."""
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        out, y = _answers(model(batch[0])), _repeated(model, batch[1])
+        out, y = answers(model, batch)
         return -out.log_softmax(dim=0).gather(1, y[:, None]).mean()
 
     training.loss = loss
@@ -321,9 +336,9 @@ FAULTS: dict[str, Fault] = {
     "judged_in_train": Fault(judged_in_train, ("F6",), True, _has_modes),
     "scaled": Fault(scaled, ("F3",), fits=lambda one, t: t.world.form != "tokens" and _plain(one, t)),
     "shuffled": Fault(shuffled, ("D9", "D6", "T5", "F9")),
-    "sorted_rows": Fault(sorted_rows, ("T7",), True),
+    "sorted_rows": Fault(sorted_rows, ("T7",)),
     "bad_rows": Fault(bad_rows, ("T2", "D1", "T1", "F3"), fits=lambda one, t: t.world.form != "tokens"),
-    "not_a_number": Fault(not_a_number, ("D1", "T1"), True, lambda one, t: t.world.form != "tokens"),
+    "not_a_number": Fault(not_a_number, ("D1", "T1"), True, _no_gaps),
     "few_rows": Fault(few_rows, ("T6",)),
     "rate_high": Fault(rate_high, ("F10", "T1")),
     "rate_low": Fault(rate_low, ("F10", "T5")),

@@ -12,21 +12,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "fit", "from_pretrained", "generate", "load", "resume", "save_pretrained", "watch"]
+__all__ = [
+    "Classifier",
+    "Regressor",
+    "Run",
+    "UserError",
+    "examine",
+    "export",
+    "fit",
+    "from_pretrained",
+    "generate",
+    "load",
+    "resume",
+    "save_pretrained",
+    "watch",
+]
 
 if TYPE_CHECKING:
-    from fathom.api import Run, fit, load, resume
+    from fathom.api import Run, examine, export, fit, load, resume
     from fathom.doctor.watch import watch
     from fathom.errors import UserError
+    from fathom.estimators import Classifier, Regressor
     from fathom.generation import generate
     from fathom.pretrained import from_pretrained, save_pretrained
 
 _HOMES = {
     "Run": "api",
+    "examine": "api",
+    "export": "api",
     "fit": "api",
     "load": "api",
     "resume": "api",
     "UserError": "errors",
+    "Classifier": "estimators",
+    "Regressor": "estimators",
     "from_pretrained": "pretrained",
     "save_pretrained": "pretrained",
     "generate": "generation",

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fathom import recipe as recipes
 from fathom.errors import UserError
 from fathom.recipe import Recipe
-from fathom.run import RunFolder
+from fathom.run import RunFolder, reading
 
 # Predictions that explaining takes of each row: repeats for a column, patches of a picture, words of a text.
 REPEATS, PATCHES, WORDS = 5, 100, 20
 LEAST_ROWS_TO_EXPLAIN = 20
 
 if TYPE_CHECKING:
+    from fathom.checkup import Checkup
     from fathom.console import Console
+    from fathom.doctor.finding import Finding
     from fathom.fitting import Outcome
     from fathom.ship.predict import Model, Predictions
 
@@ -100,17 +102,22 @@ class Run:
         """Measures with 95 % intervals on labelled data."""
         return self.model.evaluate(data, candidate=candidate)
 
+    def export(self, out: str | Path | None = None, *, format: str = "onnx", **options: Any) -> Path:
+        """The model as a folder that needs neither Fathom nor PyTorch; see `fathom.export`."""
+        return export(self, out, format=format, **options)
+
     def report(self) -> Path:
         """Write report.html again from the plain files of the run; the path comes back."""
         from fathom import mistakes
         from fathom.report.mistaken import Mistaken
         from fathom.report.page import write
 
-        kept = [
-            entry | {"sure": float("nan") if entry["sure"] is None else entry["sure"]}
-            for entry in mistakes.read(self.folder)
-        ]
-        return write(self.path, examples=[Mistaken(**entry) for entry in kept])
+        with reading(self.folder.inside(mistakes.NAME)):
+            kept = [
+                Mistaken(**entry | {"sure": float("nan") if entry["sure"] is None else entry["sure"]})
+                for entry in mistakes.read(self.folder)
+            ]
+        return write(self.path, examples=kept)
 
 
 def fit(
@@ -168,6 +175,7 @@ def make(
     from fathom.compute import Budget
     from fathom.console import Console
     from fathom.fitting import fit as fit_run
+    from fathom.interrupts import telling
 
     if data is None and recipe.data is None:
         raise UserError("Nothing to learn from was given. Type `fathom fit PATH`, or a sample: `fathom fit digits`.")
@@ -175,9 +183,10 @@ def make(
     budget = Budget(recipe.budget, started)
     outcome = fit_run(recipe, data, out=out, console=console, budget=budget, resume=folder)
     run = Run(outcome.folder)
-    explain(run, outcome, seconds=min(10.0, budget.share(0.5)))
-    next_steps(run, console)
-    run.report()
+    with telling(run.path):
+        explain(run, outcome, seconds=min(10.0, budget.share(0.5)))
+        next_steps(run, console)
+        run.report()
     return run
 
 
@@ -234,18 +243,107 @@ def load(path: str | Path) -> Run:
     return run
 
 
+def export(
+    run: Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    weights: str = "fp32",
+    most_loss: float | None = None,
+    rows: Any = None,
+    quiet: bool = False,
+) -> Path:
+    """The advised model of a run, or another `model`, as a folder that predicts by itself; its path comes back.
+
+    `format` is "onnx" or "torch", `out` a new folder (exports/RUN-FORMAT). `weights` ("fp16", "bf16", "int8") are
+    refused where they cost more than `most_loss`, a share of the metric. `rows` are data to compare on where the run's
+    own is gone. Raises UserError where an answer differs from the run's, with the worst row; then nothing is written.
+    """
+    from fathom.console import Console
+    from fathom.ship.export import export as write
+
+    opened = run if isinstance(run, Run) else load(run)
+    given = {"format": format, "candidate": model, "weights": weights, "most_loss": most_loss, "rows": rows}
+    return write(opened.model, out, say=Console(quiet=quiet).stage, **given).path
+
+
 def resume(path: str | Path, *, console: Console | None = None) -> Run:
     """Continue a run that was stopped, from its last checkpoint. A finished one gets its report if that is missing."""
+    from fathom.lock import held
+
     folder = RunFolder.open(path)
     if folder.is_finished:
         run = load(path)
         if not folder.has("report.html"):
             run.report()
         return run
-    recipe = recipes.load(folder.inside("recipe.yaml"))
+    with held(folder.path):
+        recipe = recipes.load(folder.inside("recipe.yaml"))
     if recipe.data is None:
         raise UserError(f"{path} was fitted on data in memory, which is gone. Fit again with the same data and seed.")
     return make(recipe, console=console, folder=folder)
+
+
+def examine(
+    subject: Any,
+    target: str | int | None = None,
+    *,
+    test: str | Path | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    on: Any = None,
+    fix: bool = False,
+    say: Callable[[str, str], None] | None = None,
+    **keys: Any,
+) -> list[Finding]:
+    """What is wrong with data before any training, or with a finished run: findings, causes first.
+
+    `subject` is whatever `fit` takes, or a run folder. For data, `target`, `test`, `group`, `time` and further keys of
+    the recipe say what they say to `fit`. For a run, `on` is new data to examine it on, and `fix` mends what can be
+    mended safely. `say(label, text)` is told what is done. Raises UserError for whatever is wrong with what was given.
+
+        for finding in fathom.examine("people.csv", target="income"):
+            print(finding.text)
+    """
+    if _is_run(subject):
+        from fathom.aftercare import examine_run
+
+        path = subject.path if isinstance(subject, Run) else subject
+        if target is not None or test is not None or group is not None or time is not None or keys:
+            raise UserError(f"{path} is a run, which knows its target and split. Give new data to examine: on=DATA.")
+        told = None if say is None else lambda text: say("Mending" if fix else "New data", text)
+        return examine_run(path, on=on, fix=fix, say=told)
+    if on is not None or fix:
+        raise UserError(f"on= and fix= are for finished runs; {subject} is none. Fit first, then examine the run.")
+    return checkup_of(subject, target, test=test, group=group, time=time, say=say, **keys).findings
+
+
+def checkup_of(
+    data: Any,
+    target: str | int | None = None,
+    *,
+    test: str | Path | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    say: Callable[[str, str], None] | None = None,
+    **keys: Any,
+) -> Checkup:
+    """The findings about data, with what was looked at; as `examine`."""
+    from fathom.checkup import checkup
+
+    values: dict[str, Any] = {"target": target, "test": None if test is None else str(test)}
+    values = {key: value for key, value in values.items() if value is not None}
+    values |= {"split": {key: name for key, name in (("group", group), ("time", time)) if name is not None}}
+    for key, value in keys.items():
+        recipes.put(values, key.replace("__", "."), value)
+    if isinstance(data, str | Path):
+        values["data"], data = str(data), None
+    return checkup(recipes.from_mapping(values), data, say or (lambda label, text: None))
+
+
+def _is_run(subject: Any) -> bool:
+    return isinstance(subject, Run) or (isinstance(subject, str | Path) and (Path(subject) / "format.json").is_file())
 
 
 def seconds(budget: str | float) -> float:

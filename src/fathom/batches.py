@@ -6,6 +6,7 @@ Batches of one input hold the tensor itself; batches of several hold a dict by i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from fathom.mix import Inputs, Mix, Targets
 SORTED_BATCHES = 50
 # Not 0: NumPy takes [3, 1, 0] for [3, 1], which the order of rows is drawn from.
 MIXING = 1
+RECENT = 64  # batches whose rows are remembered: as many as gradients may be accumulated over
 
 
 class Batch(NamedTuple):
@@ -96,6 +98,11 @@ class Batches:
         whole, rest = divmod(len(rows), self.size)
         keeps_rest = rest > 1 and not drop_last
         self.per_epoch = whole + keeps_rest
+        self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=RECENT)  # the identity of inputs, and their rows
+
+    def rows_of(self, inputs: Inputs) -> np.ndarray | None:
+        """The ids of the rows that one of the last batches holds, found by its inputs themselves."""
+        return next((rows for of, rows in reversed(self._recent) if of == id(inputs)), None)
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, without the first `skip`."""
@@ -110,6 +117,7 @@ class Batches:
             targets = self._targets(rows)
             if self.mix is not None:
                 inputs, targets = self.mix(inputs, targets, np.random.default_rng([self.seed, number, index, MIXING]))
+            self._recent.append((id(inputs), rows))
             yield Batch(inputs, targets)
 
     def _targets(self, rows: np.ndarray) -> Targets:

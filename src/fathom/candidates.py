@@ -17,7 +17,7 @@ import numpy as np
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 from fathom.rooms import find
-from fathom.run import RunFolder
+from fathom.run import RunFolder, reading, writing
 
 SLOW = 1.0  # seconds
 
@@ -111,35 +111,31 @@ def fit_baseline(
             fitted = part.fit(
                 examples, targets, fold.train, fold.validate, task, seed=seed + number, seconds=left, **options[number]
             )
-            place.mkdir(parents=True, exist_ok=True)
-            fitted.save(place)
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+                fitted.save(place)
             done = {"about": fitted.describe(), "settings": fitted.settings, "why": getattr(fitted, "why", "")}
             folder.write_json(f"{at}/done.json", done)  # last: it says that the other files are whole
         # Read back rather than kept: what is judged is what will be used.
         members.append(part.load(place))
-        done = _done(folder, at)
+        done = folder.read_json(f"{at}/done.json")
         settings.append(done["settings"])
         whys.append(done.get("why", ""))
     why = "; ".join(dict.fromkeys(one for one in whys if one))
     return FittedBaseline(Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings, why)
 
 
-def _done(folder: RunFolder, at: str) -> dict[str, Any]:
-    """What was kept of the fit of one fold. Raises UserError where it is damaged."""
-    done = folder.read_json(f"{at}/done.json")
-    if not isinstance(done, dict) or not isinstance(done.get("settings"), dict):
-        raise UserError(f"{folder.inside(at)}/done.json is damaged: it holds no settings. Remove it to fit again.")
-    return done
-
-
 def load_baseline(folder: RunFolder, name: str) -> Candidate:
     """A baseline of a finished run."""
     part = find("baselines", name)
-    places = sorted((p.parent for p in folder.inside(f"baseline/{name}").glob("*/done.json")), key=_number)
+    done = folder.inside(f"baseline/{name}").glob("*/done.json")
+    places = sorted((p.parent for p in done if p.parent.name.isdecimal()), key=_number)
     if not places:
         raise UserError(f"{folder.inside(f'baseline/{name}')} holds no done.json: the run folder was changed.")
     members = [part.load(place) for place in places]
-    return Candidate(name, members, members[0].describe())
+    with reading(folder.inside(f"baseline/{name}")):
+        about = members[0].describe()
+    return Candidate(name, members, about)
 
 
 def _number(place: Path) -> int:

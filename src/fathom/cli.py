@@ -6,6 +6,8 @@ PyTorch is not imported here: `fathom --help`, `fathom runs` and every refusal o
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import json
 import shutil
 import sys
@@ -15,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from fathom import __version__
+from fathom.data import inert
 from fathom.errors import UserError
 from fathom.recipe import TASKS
+from fathom.ship import command as exporting
 
+LAYOUT = "\n\t"  # control characters that our own messages hold
 EXAMPLES = """examples:
   fathom fit digits                                a built-in sample
   fathom fit people.csv --target income            a table
@@ -28,6 +33,7 @@ EXAMPLES = """examples:
   fathom fit photos.csv --task pair                pictures with captions: match them
   fathom predict runs/people-1 new.csv --to predictions.csv
   fathom report runs/people-1
+  fathom doctor people.csv --target income         what is wrong with the data
 """
 
 
@@ -41,19 +47,19 @@ class Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code comes back."""
     started = time.monotonic()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         given, rest = _parser().parse_known_args(words)
         given.settings = _settings(given, rest)
         command: Callable[[argparse.Namespace, float], int] = given.run
         return command(given, started)
     except UserError as error:
-        print(f"fathom: {error}", file=sys.stderr)
+        print(f"fathom: {inert(str(error), keep=LAYOUT)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "\nfathom: stopped. Runs that had begun training can be continued with `fathom resume RUN`.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        print(f"\nfathom: {inert(str(stop)) or 'stopped.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -73,11 +79,13 @@ def _parser() -> Parser:
     _add_predict(commands)
     _add_generate(commands)
     _add_match(commands)
+    _add_doctor(commands)
     evaluate = _command(commands, "evaluate", "measures with intervals on labelled data", _evaluate)
     evaluate.add_argument("folder", metavar="RUN", help="a run folder")
     evaluate.add_argument("data", metavar="DATA", help="labelled data of the same kind")
     evaluate.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+    exporting.add_options(_command(commands, "export", "a folder that predicts without Fathom", exporting.run))
     report = _command(commands, "report", "write the run's report page again", _report)
     report.add_argument("folder", metavar="RUN", help="a run folder")
     resume = _command(commands, "resume", "continue a run that was stopped", _resume)
@@ -161,15 +169,60 @@ def _add_match(commands: Any) -> None:
     match.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
 
 
+def _add_doctor(commands: Any) -> None:
+    doctor = _command(commands, "doctor", "what is wrong with data before a training, or with a finished run", _doctor)
+    doctor.add_argument("subject", metavar="SUBJECT", help="data as `fit` takes it, or a run folder")
+    doctor.add_argument("--target", metavar="COLUMN", help="what is to be predicted: a column's name or number")
+    doctor.add_argument("--task", choices=TASKS, help="instead of the task guessed from the target")
+    doctor.add_argument("--test", metavar="DATA", help="a separate test set")
+    doctor.add_argument("--group", metavar="COLUMN", help="rows of one group belong together")
+    doctor.add_argument("--time", metavar="COLUMN", help="the future is the test")
+    doctor.add_argument("--on", metavar="DATA", help="for a run: new data to examine it on")
+    doctor.add_argument("--fix", action="store_true", help="for a run: mend what can be mended safely")
+    doctor.add_argument("--json", metavar="FILE", help="write the findings to a file, too")
+    doctor.add_argument("--strict", action="store_true", help="exit code 1 where anything was found")
+
+
+def _doctor(given: argparse.Namespace, started: float) -> int:
+    from fathom import api
+    from fathom.console import Console, count
+    from fathom.referee import jsonable
+
+    console = Console()
+    options = {key: getattr(given, key) for key in ("target", "test", "group", "time") if getattr(given, key)}
+    options |= {"task": given.task} if given.task else {}
+    if (Path(given.subject) / "format.json").is_file() or given.on or given.fix:
+        findings = api.examine(given.subject, on=given.on, fix=given.fix, say=console.stage, **options)
+        last = count(len(findings), "finding") if findings else f"Nothing found in {given.subject}."
+    else:
+        checkup = api.checkup_of(given.subject, say=console.stage, **options)
+        findings, last = checkup.findings, checkup.summary
+    for finding in findings:
+        told = finding.to_json()
+        console.stage(finding.id, f"{finding.name}: {finding.seen}.")
+        for label, key in (("", "meaning"), ("cause: ", "cause"), ("to do: ", "remedy"), ("more: ", "page")):
+            console.more(f"{label}{told[key]}")
+        for symptom in finding.symptoms:
+            console.more(f"and so: {symptom.text}")
+    console.line(last)
+    if given.json:
+        text = json.dumps(jsonable([finding.to_json() for finding in findings]), indent=1, ensure_ascii=False)
+        try:
+            Path(given.json).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{given.json} cannot be written: {error.strerror}. Pass another --json FILE.") from None
+    return 1 if findings and given.strict else 0
+
+
 def _match(given: argparse.Namespace, started: float) -> int:
     from fathom import api
     from fathom.ship.match import similarities
 
     model = api.load(given.folder).model
     values, places = similarities(model, given.pictures, given.texts, candidate=given.candidate)
-    print("\t".join(["picture", *given.texts]))
+    _print_row(["picture", *given.texts])
     for row, cosines in enumerate(values):
-        print("\t".join([places[row], *(f"{cosine:.3f}" for cosine in cosines)]))
+        _print_row([places[row], *(f"{cosine:.3f}" for cosine in cosines)])
     return 0
 
 
@@ -187,9 +240,8 @@ def _generate(given: argparse.Namespace, started: float) -> int:
         seed=given.seed,
         candidate=given.candidate,
     )
-    print(given.prompt, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    for piece in itertools.chain([given.prompt], pieces):
+        print(inert(piece, keep=LAYOUT), end="", flush=True)
     print()
     return 0
 
@@ -229,16 +281,21 @@ def _predict(given: argparse.Namespace, started: float) -> int:
     run = api.load(given.folder)
     predictions = run.predict(_value(given.data), candidate=given.candidate)
     for note in predictions.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {inert(note)}", file=sys.stderr)
     if given.to:
         path = predictions.write(given.to)
         print(f"{len(predictions):,} predictions by {predictions.candidate} in {path}")
         return 0
     names = list(predictions.columns)
-    print("\t".join(names))
+    _print_row(names)
     for row in zip(*predictions.columns.values(), strict=True):
-        print("\t".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in row))
+        _print_row([f"{value:.6g}" if isinstance(value, float) else str(value) for value in row])
     return 0
+
+
+def _print_row(cells: Sequence[str]) -> None:
+    """Cells with tabs between them; one that holds a tab or a line end itself does not break the row."""
+    print("\t".join(map(inert, cells)))
 
 
 def _value(text: str) -> Any:
@@ -309,7 +366,7 @@ def _runs(given: argparse.Namespace, started: float) -> int:
 
     folders = [RunFolder.open(path) for path in given.folders] or list(every_run(given.where))
     found = compare(folders)
-    print(json.dumps(found, indent=1) if given.json else table(found, where=given.where))
+    print(json.dumps(found, indent=1) if given.json else inert(table(found, where=given.where), keep=LAYOUT))
     return 0
 
 

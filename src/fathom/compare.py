@@ -8,7 +8,7 @@ from typing import Any
 
 from fathom import rooms
 from fathom.errors import UserError
-from fathom.run import RunFolder
+from fathom.run import RunFolder, reading
 from fathom.show import shown, shown_interval
 
 
@@ -23,12 +23,17 @@ def _entry(folder: RunFolder) -> dict[str, Any]:
         RunFolder.open(folder.path)
         if not folder.is_finished:
             return entry
-        metrics = folder.read_json("metrics.json")
+        with reading(folder.inside("metrics.json")):
+            return entry | _verdict(folder.read_json("metrics.json"))
     except UserError as error:  # of a newer Fathom, or damaged: no reason not to show the others
         return entry | {"unreadable": str(error)}
+
+
+def _verdict(metrics: dict[str, Any]) -> dict[str, Any]:
     advised = metrics["advised"]
     scores = metrics["test"][advised]
-    return entry | {
+    rooms.find("measures", metrics["metric"])
+    return {
         "task": metrics["task"],
         "target": metrics["target"],
         "metric": metrics["metric"],

@@ -5,16 +5,14 @@ In a pipe or a log there are only plain lines. Everything printed is kept for th
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from typing import IO
 
-from fathom.data import printable
-
-LABEL_WIDTH = 11
+from fathom import terminal
+from fathom.data import inert
+from fathom.terminal import LABEL_WIDTH
 
 
 class Console:
@@ -36,11 +34,11 @@ class Console:
         self.stage("", text)
 
     def line(self, text: str) -> None:
-        text = printable(text)  # the name of a file may not be
+        text = inert(text)  # a name that stands in the data may not be
         self.lines.append(text)
         if not self.quiet:
             self._clear_bar()
-            print(_wrapped(text) if self.is_live else text, file=self.stream, flush=True)
+            print(terminal.wrapped(text) if self.is_live else text, file=self.stream, flush=True)
 
     def bar(self, text: str, share: float) -> None:
         """A bar that is drawn over again; shown on a terminal only, ten times a second at most."""
@@ -49,8 +47,8 @@ class Console:
             return
         self._last_bar = now
         filled = int(20 * min(max(share, 0.0), 1.0))
-        drawn = f"{'':<{LABEL_WIDTH}}{'━' * filled}{'╌' * (20 - filled)} {text}"
-        print(f"\r\x1b[2K{drawn[: _columns() - 1]}", end="", file=self.stream, flush=True)
+        drawn = f"{'':<{LABEL_WIDTH}}{'━' * filled}{'╌' * (20 - filled)} {inert(text)}"
+        print(f"\r\x1b[2K{drawn[: terminal.columns() - 1]}", end="", file=self.stream, flush=True)
         self._bar_shown = True
 
     def _clear_bar(self) -> None:
@@ -64,15 +62,6 @@ class Console:
         for row in rows:
             cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             self.more("  ".join(cells).rstrip())
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size().columns
-
-
-def _wrapped(text: str) -> str:
-    """A line longer than the terminal goes on under its own text, not under its label."""
-    return textwrap.fill(text, max(2 * LABEL_WIDTH, _columns() - 1), subsequent_indent=" " * LABEL_WIDTH)
 
 
 def clock(seconds: float) -> str:

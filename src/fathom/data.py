@@ -6,18 +6,29 @@ A leaf: NumPy and the standard library only. Sources make a `Table`; fields turn
 
 from __future__ import annotations
 
+import lzma
+import os
+import re
 import tarfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
 TaskKind = Literal["classify", "regress", "language", "translate", "pair"]
 PARTS = ("train", "validate", "test")
+MOST_BYTES = 1 << 30  # of one picture or text: more is no such thing, and may be made to fill the memory
+# Control characters, turned directions of writing, halves of characters.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What the readers of archives and of the arrays in them raise on members that are damaged, locked, packed in a way that
+# they do not know, or larger than the memory. OSError is not among them: it says that a file itself cannot be read.
+UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError,
+             RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError)  # fmt: skip
 
 
 class LeftOut(NamedTuple):
@@ -39,6 +50,17 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def inert(text: str, keep: str = "") -> str:
+    """A text as it can be shown on a terminal: what would steer it stands there as \\x1b and the like.
+
+    Names and texts come from data, and an escape sequence in one could rewrite what was said before it. `keep` are
+    control characters that are meant: those of our own layout.
+    """
+    return STEERING.sub(
+        lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), text
+    )
+
+
 @dataclass(frozen=True)
 class File:
     """A file somewhere on disk, or a member of a .zip or .tar archive. Read only when somebody looks."""
@@ -47,15 +69,30 @@ class File:
     archive: str = ""  # path of the archive, empty for a plain file
 
     def read(self) -> bytes:
+        """The bytes. Raises OSError, whatever is wrong with the file or with its archive."""
+        with self._opened() as file:
+            try:
+                content = file.read(MOST_BYTES + 1)
+            except UNPACKING as error:
+                raise OSError(f"it cannot be unpacked: {error}") from error
+        if len(content) > MOST_BYTES:
+            raise OSError(f"it has more than {MOST_BYTES:,} bytes")
+        return content
+
+    def _opened(self) -> IO[bytes]:
         if not self.archive:
-            return Path(self.path).read_bytes()
-        archive = _open_archive(self.archive)
-        if isinstance(archive, zipfile.ZipFile):
-            return archive.read(self.path)
-        member = archive.extractfile(self.path)
-        if member is None:
+            # Asked first: reading a pipe would wait for ever.
+            if os.path.exists(self.path) and not os.path.isfile(self.path):
+                raise OSError("it is no file")
+            return open(self.path, "rb")
+        try:
+            archive = _open_archive(self.archive)
+            found = archive.open(self.path) if isinstance(archive, zipfile.ZipFile) else archive.extractfile(self.path)
+        except UNPACKING as error:
+            raise OSError(f"it cannot be unpacked: {error}") from error
+        if found is None:
             raise FileNotFoundError(f"{self.path} in {self.archive} is not a file.")
-        return member.read()
+        return found
 
     def __str__(self) -> str:
         return printable(f"{self.archive}/{self.path}" if self.archive else self.path)

@@ -179,7 +179,17 @@ def _simultaneous(gains: np.ndarray, samples: np.ndarray, num_units: int) -> np.
 
 
 def tempered(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Probabilities at the temperature with the least log loss on these rows: one number for each candidate.
+    """Probabilities at the temperature with the least log loss on these rows."""
+    return at_temperature(probabilities, temperature_of(probabilities, targets))
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities [N, C] whose logarithms are divided by the temperature: above 1 they are less sure."""
+    return _softmax(np.log(np.clip(probabilities, log_loss.SMALLEST, 1.0)) / temperature)
+
+
+def temperature_of(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature with the least log loss on these rows: one number for each candidate.
 
     It removes over- and underconfidence, which a candidate could be cured of at no cost, and leaves what it knows.
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
@@ -196,7 +206,7 @@ def tempered(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
             high = upper
         else:
             low = lower
-    return _softmax(logits / math.exp((low + high) / 2))
+    return math.exp((low + high) / 2)
 
 
 def _loss_at(logits: np.ndarray, targets: np.ndarray, log_temperature: float) -> float:

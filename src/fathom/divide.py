@@ -38,6 +38,8 @@ class Divided:
     test: np.ndarray
     groups: np.ndarray | None  # label of each row of the table where rows are not independent: of a group, of a picture
     left_out: tuple[LeftOut, ...]
+    copies: np.ndarray | None = None  # cluster of rows that are equal in all columns, where that was looked at
+    times: np.ndarray | None = None  # of each row, where the split is by a column of times
 
     @property
     def judged(self) -> np.ndarray:
@@ -84,7 +86,8 @@ def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
     if table.continues:
         groups = intervals.blocks(len(table), min(len(cut.validate), len(cut.test)))
     groups = pictures if groups is None else groups
-    return Divided(folds, cut.test, groups, tuple(LeftOut(table.places[row], why) for row, why in cut.left_out.items()))
+    left_out = tuple(LeftOut(table.places[row], why) for row, why in cut.left_out.items())
+    return Divided(folds, cut.test, groups, left_out, duplicates, None if wanted.time is None else times)
 
 
 def _with_whole_pictures(

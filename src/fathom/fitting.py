@@ -8,26 +8,31 @@ Everything a stage decides goes into the recipe with its reason; the saved recip
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fathom.checkup import affordable_rows, check
 from fathom.compute import Budget, num_cores, pick_device, set_threads
 from fathom.console import Console
 from fathom.contest import Contest, choose_baselines, fit_baselines
 from fathom.data import Examples, Table
 from fathom.divide import divide
 from fathom.errors import UserError
+from fathom.interrupts import telling
 from fathom.keep import begin_folder, keep_result
-from fathom.learn import learn
+from fathom.learn import Learned, learn
+from fathom.lock import held
 from fathom.networks import fit_networks
 from fathom.plan import choose_model, default_budget, plan, refuse_misfit
 from fathom.prediction import refuse_unfit
 from fathom.prepare import prepare, read
+from fathom.prepared import Prepared
 from fathom.recipe import Recipe
 from fathom.rooms import check_options, check_ranges, find
-from fathom.run import RunFolder, free_path, refuse_existing
+from fathom.run import RunFolder, create_free, free_path, refuse_existing
 from fathom.task import chosen_metric
 from fathom.teacher import soft_targets
 
@@ -83,12 +88,14 @@ def fit(
     )
     _check_candidates(contest)
     if resume is None:
-        RunFolder.create(contest.folder.path)
-    begin_folder(contest, table, prepared, learned.specs)
-    baselines = fit_baselines(contest)
-    plan(contest)
-    networks = fit_networks(contest)
-    keep_result(contest, prepared, [*baselines, *networks])
+        contest.folder = create_free(table.name) if out is None else RunFolder.create(out)
+    with held(contest.folder.path), telling(contest.folder.path):
+        prepared = _examined(contest, prepared, learned)
+        begin_folder(contest, table, prepared, learned.specs)
+        baselines = fit_baselines(contest)
+        plan(contest)
+        networks = fit_networks(contest)
+        keep_result(contest, prepared, [*baselines, *networks])
     return Outcome(contest.folder, contest.examples.take(divided.test), contest.targets[divided.test])
 
 
@@ -108,6 +115,16 @@ def _read(recipe: Recipe, data: Any, console: Console) -> Table:
     for note in table.notes:
         console.more(note)
     return table
+
+
+def _examined(contest: Contest, prepared: Prepared, learned: Learned) -> Prepared:
+    """What the doctor finds in the data, told and kept. It changes nothing that is fitted."""
+    rows = affordable_rows(learned, contest.budget.seconds)
+    checked = check(prepared, contest.divided, learned, contest.recipe, rows=rows)
+    for finding in checked.findings:
+        if finding not in prepared.findings:
+            contest.console.stage("Doctor", finding.text)
+    return replace(prepared, findings=checked.findings, looked_for=checked.looked_for)
 
 
 def _lasting(path: str | None) -> str | None:
@@ -139,7 +156,7 @@ def _check_parts(recipe: Recipe) -> None:
                     "or a list of options, one for each fold."
                 )
             check_options(part.fit, one, f"baseline {name}")
-            check_ranges(getattr(part, "RANGES", {}), one, f"baselines.{name}")
+            check_ranges(getattr(part, "RANGES", {}), one, f"baselines.{name}", getattr(part, "MOST", {}))
 
 
 def _check_candidates(contest: Contest) -> None:

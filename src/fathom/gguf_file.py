@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fathom.errors import UserError
+from fathom.gguf_header import check_lengths
 from fathom.weights.parts.blueprint import Settings
 from fathom.weights.parts.lazy import LazyTensors
 
@@ -58,6 +59,7 @@ def read_gguf(path: Path) -> GgufFile:
     except ImportError:
         raise UserError(f"To read {path}: pip install 'fathom-dl[gguf]'") from None
     try:
+        check_lengths(path)
         reader = gguf.GGUFReader(path)
         settings = {name: _value(field) for name, field in reader.fields.items()}
     except UNREADABLE as error:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +103,8 @@ def _part(folder: Path, name: str) -> dict[str, Tensor]:
         )
     try:
         return load_file(path)
-    except SafetensorError as error:
+    # The header is JSON of whoever wrote it: types without a name, shapes that no memory holds.
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}.") from None
 
 
@@ -129,13 +132,26 @@ def write_folder(
     processor: Mapping[str, Any],
     tokenizer: Tokenizer | None,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    _write(folder / "config.json", {name: value for name, value in settings.items() if name not in KEYS})
-    if processor:
-        _write(folder / PROCESSOR, processor)
-    if tokenizer is not None:
-        tokenizer.save(str(folder / TOKENIZER))
+    """All files or none: they are made in a folder beside it, which then takes its name."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
+            _write(made / "config.json", {name: value for name, value in settings.items() if name not in KEYS})
+            if processor:
+                _write(made / PROCESSOR, processor)
+            if tokenizer is not None:
+                tokenizer.save(str(made / TOKENIZER))
+            made.chmod(0o755)  # mkdtemp makes it readable by its owner only
+            if folder.exists():
+                folder.rmdir()
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be written: {error}. Make room, or name another folder.") from None
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:
@@ -147,8 +163,10 @@ def _json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path.parent} has no {path.name}. Expected a folder with {', '.join(NEEDED)}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply.") from None
+    except (OSError, ValueError) as error:  # ValueError: no JSON, no UTF-8, a number of thousands of digits
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object.")
     return found

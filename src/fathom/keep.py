@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom import answers, mistakes, pairs, referee, rooms
+from fathom import answer_checks, answers, mistakes, pairs, referee, rooms
 from fathom.candidates import Candidate, seconds_per_row
 from fathom.contest import Contest
 from fathom.data import PARTS, Table
@@ -17,6 +17,7 @@ from fathom.decision import Candidate as Contender
 from fathom.encode import Specs
 from fathom.ensemble import average
 from fathom.prepared import Prepared
+from fathom.reference import keep_reference
 from fathom.show import shown, shown_interval
 
 SPEC_VERSION = 1
@@ -33,7 +34,7 @@ def begin_folder(contest: Contest, table: Table, prepared: Prepared, specs: Spec
     left_out = [*prepared.left_out, *divided.left_out]
     folder.write_rows("left_out.csv", ("where", "why"), left_out)
     folder.write_json("environment.json", environment())
-    folder.write_json("findings.json", prepared.findings)
+    folder.write_json("findings.json", [one.to_json() for one in prepared.findings])
     if contest.task.kind == "pair":
         folder.write_table("captions.parquet", {"caption": pairs.captions_to_keep(contest.targets, divided.fitting)})
     contest.save_recipe()
@@ -134,6 +135,7 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
             "test": len(divided.test),
         },
         "folds": len(divided.folds),
+        "looked_for": list(prepared.looked_for),
         "seconds": {c.name: c.seconds for c in candidates} | {"total": contest.budget.spent},
     }
     _print_verdict(contest, verdict)
@@ -143,8 +145,19 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
     contest.folder.write_table("predictions.parquet", _prediction_columns(contest, prepared, judged, verdict))
     advised = next(one for one in judged if one.name == verdict.advised)
     contest.folder.write_json(mistakes.NAME, _mistaken(contest, prepared, advised.test))
+    keep_reference(contest, prepared, candidates, advised)
+    _examine(contest, metrics)
     contest.save_recipe()
     contest.folder.write_json("metrics.json", referee.jsonable(metrics))
+
+
+def _examine(contest: Contest, metrics: dict[str, Any]) -> None:
+    """What the doctor says of the finished run: told, and added to findings.json."""
+    if found := answer_checks.examine(contest.folder, metrics):
+        for one in found:
+            contest.console.stage("Doctor", f"{one.id} {one.name}: {one.text}")
+        known = contest.folder.read_json("findings.json")
+        contest.folder.write_json("findings.json", [*known, *(referee.jsonable(one.to_json()) for one in found)])
 
 
 def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:

@@ -109,4 +109,8 @@ def read(folder: RunFolder) -> list[dict[str, Any]]:
 def _pixels(png: str) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+    # No other format: Pillow hands some of them to other programs.
+    with Image.open(io.BytesIO(base64.b64decode(png)), formats=("PNG",)) as image:
+        if max(image.size) > LONGEST_SIDE:
+            raise ValueError(f"a picture of {image.size[0]} x {image.size[1]} pixels; {LONGEST_SIDE} are the most")
+        return np.asarray(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB"))

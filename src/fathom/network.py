@@ -16,6 +16,7 @@ from fathom.augment import views
 from fathom.batches import Tensors, in_order
 from fathom.compute import autocast
 from fathom.data import Examples
+from fathom.memory import refusing_what_does_not_fit
 from fathom.rooms import check_options, find
 
 ROWS_AT_A_TIME = 512
@@ -25,7 +26,8 @@ def build(name: str, about: Mapping[str, dict[str, Any]], outputs: int, options:
     """The model of that name; unknown options are refused with the nearest."""
     part = find("models", name)
     check_options(part.build, options, f"model {name}")
-    return part.build(dict(about), outputs, **options)
+    with refusing_what_does_not_fit(f"model {name}"):
+        return part.build(dict(about), outputs, **options)
 
 
 class Network:
@@ -75,14 +77,14 @@ class Network:
         place = np.empty(int(rows.max(initial=-1)) + 1, np.int64)
         place[rows] = np.arange(len(rows))
         for chosen, inputs in in_order(tensors, rows, ROWS_AT_A_TIME):
-            decoded = self._decoded(inputs).cpu().numpy()
+            decoded = self.decoded(inputs).cpu().numpy()
             if found is None:
                 found = np.empty((len(rows), *decoded.shape[1:]))
             found[place[chosen]] = decoded
         return np.empty((0, 3) if self.interval else 0) if found is None else found
 
-    def _decoded(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
-        """Predictions of a batch; pictures are averaged over their views where there are any."""
+    def decoded(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
+        """Predictions of a batch, with intervals [B, 3] where the model gives some; the mean over views of pictures."""
         seen = [inputs]
         if self.views and isinstance(inputs, Tensor):
             seen = list(views(inputs, mirror=self.mirror, shift=self.views))

@@ -16,16 +16,18 @@ from fathom.console import clock
 from fathom.contest import Contest
 from fathom.course import course, network_config, seed_of
 from fathom.doctor.watch import watch
+from fathom.interrupts import BetweenSteps, gently
 from fathom.loop import Step
 from fathom.network import build
 from fathom.recipe import Recipe
 from fathom.rooms import find
-from fathom.run import METRIC_COLUMNS, RunFolder
+from fathom.run import METRIC_COLUMNS, RunFolder, reading
 from fathom.show import shown
 from fathom.store import as_network, describe, load_checkpoint, save_checkpoint, save_networks
 from fathom.training import Epoch, Progress, State, Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
+MOST_PLACES = 20  # of rows, named in a finding
 
 
 def fit_networks(contest: Contest) -> list[Candidate]:
@@ -59,15 +61,25 @@ def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, numb
     if saved is not None:
         trainer.restore(saved)
         contest.history += _earlier_epochs(contest.folder, number, saved.progress.epoch)
-        contest.console.stage("Resuming", f"fold {number + 1} after epoch {saved.progress.epoch}")
+        at = f"step {saved.progress.step} (epoch {saved.progress.epoch + 1})"
+        contest.console.stage("Resuming", f"fold {number + 1} after {at}")
 
     def say(text: str) -> None:
         contest.console.stage("Doctor", text)
 
     # The loop itself refuses steps that would ruin the weights, and goes on.
-    with watch(trainer.model, trainer.optimizer, stop=False, say=say) as doctor:
-        progress = trainer.run()
-    if found := [one.to_json() | {"fold": number} for one in doctor.report()]:
+    rows_of, planned = getattr(trainer.batches, "rows_of", None), trainer.pace.total
+    with watch(trainer.model, trainer.optimizer, steps=planned, rows_of=rows_of, stop=False, say=say) as doctor:
+        shown = trainer.on_epoch
+
+        def judged(epoch: Epoch) -> None:
+            if shown is not None:
+                shown(epoch)
+            doctor.judged(epoch.validate_loss, restores=True)
+
+        trainer.on_epoch = judged
+        progress = _run(trainer, contest, number)
+    if found := [_placed(contest.folder, one.to_json()) | {"fold": number} for one in doctor.report()]:
         contest.folder.write_json("findings.json", [*contest.folder.read_json("findings.json"), *found])
     save_checkpoint(contest.folder, number, trainer.checkpoint())
     _remember(contest, number, progress)
@@ -76,10 +88,34 @@ def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, numb
     return trainer.best
 
 
+def _run(trainer: Trainer, contest: Contest, number: int) -> Progress:
+    """Train; Ctrl-C keeps what was learned up to the step it came in."""
+    with gently() as is_asked_to_stop:
+        trainer.is_asked_to_stop = is_asked_to_stop
+        try:
+            return trainer.run()
+        except BetweenSteps:
+            save_checkpoint(contest.folder, number, trainer.checkpoint())
+            raise
+
+
+def _placed(folder: RunFolder, found: dict[str, Any]) -> dict[str, Any]:
+    """A finding with the places of the rows that it names by id: "people.csv:212"."""
+    evidence = found["evidence"]
+    if evidence.get("has_ids"):
+        split = folder.read_table("split.parquet")
+        place = dict(zip(split["row"].tolist(), split["place"], strict=True))
+        evidence["places"] = [place[row] for row in evidence["rows"][:MOST_PLACES]]
+    return found | {"symptoms": [_placed(folder, one) for one in found["symptoms"]]}
+
+
 def _earlier_epochs(folder: RunFolder, number: int, epochs: int) -> list[list[Any]]:
     """Lines of metrics.csv that a checkpoint already stands behind."""
+    if not epochs:
+        return []
     rows = folder.read_rows("metrics.csv")
-    return [list(row.values()) for row in rows if int(row["fold"]) == number and int(row["epoch"]) <= epochs]
+    with reading(folder.inside("metrics.csv")):
+        return [list(row.values()) for row in rows if int(row["fold"]) == number and int(row["epoch"]) <= epochs]
 
 
 def _remember(contest: Contest, number: int, progress: Progress) -> None:
@@ -87,6 +123,7 @@ def _remember(contest: Contest, number: int, progress: Progress) -> None:
     train = contest.recipe.train
     train.corrections = [*train.corrections[:number], progress.corrections, *train.corrections[number + 1 :]]
     train.stopped = [*train.stopped[:number], progress.stopped, *train.stopped[number + 1 :]]
+    train.mended = [*train.mended[:number], progress.mended, *train.mended[number + 1 :]]
 
 
 def make_trainer(
@@ -106,8 +143,10 @@ def make_trainer(
         device,
         seconds=_fold_seconds(contest, number),
         replay=_replay(recipe, number),
+        replay_mended=recipe.train.mended[number] if recipe.resolved and number < len(recipe.train.mended) else None,
         on_step=_show_step(contest, number),
         on_epoch=_show_epoch(contest, number),
+        on_mend=lambda text: contest.console.stage("Doctor", f"{_label(contest, number)}{text}"),
         keep=_keeper(contest, number),
     )
 

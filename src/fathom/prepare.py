@@ -15,7 +15,8 @@ import numpy as np
 
 from fathom import language, pairs, translation
 from fathom.data import File, LeftOut, Table, Task
-from fathom.doctor.target_sum import find_sums
+from fathom.doctor.finding import Finding
+from fathom.doctor.target_sum import find_sums, sum_finding
 from fathom.errors import UserError
 from fathom.fields import category, number
 from fathom.fields.parts.choose import guess
@@ -67,7 +68,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     say("Task", f"{_task_words(task)} '{target}' ({why_target}): {why}")
     aside = {target, recipe.split.group} - set(recipe.keep)
     columns = {name: values for name, values in table.columns.items() if name not in aside}
-    findings: list[dict[str, Any]] = []
+    findings: list[Finding] = []
     columns = _without_target_sums(columns, task, labels, recipe, say, findings)
     whys = _whys(columns, recipe, len(table), say)
     kinds = {name: kind for name, (kind, _) in whys.items()}
@@ -146,23 +147,15 @@ def _without_target_sums(
     labels: np.ndarray,
     recipe: Recipe,
     say: Say,
-    findings: list[dict[str, Any]],
+    findings: list[Finding],
 ) -> dict[str, np.ndarray]:
     if task.kind != "regress":
         return columns
     parsed = {n: number.read(v) for n, v in columns.items() if n not in recipe.keep and _is_numeric(v)}
     for group in find_sums(parsed, number.read(labels)):
-        together = " and ".join(f"'{name}'" for name in group)
-        does = "add up to" if len(group) > 1 else "equals"
-        kept = ",".join(group)
-        text = (
-            f"{together} {does} '{task.target}' in every row: a model that sees them has the answer already. "
-            f"Left out; pass keep=[{kept}] to use them all the same."
-        )
-        say("Doctor", text)
-        findings.append(
-            {"id": "D4", "name": "target leakage", "columns": list(group), "text": text, "action": "left out"}
-        )
+        found = sum_finding(group, task.target)
+        say("Doctor", found.text)
+        findings.append(found)
         columns = {name: values for name, values in columns.items() if name not in group}
     return columns
 

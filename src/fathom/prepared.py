@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fathom.data import LeftOut, Table, Task, TaskKind
+from fathom.doctor.finding import Finding
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Prepared:
     whys: dict[str, str]  # column → why it is taken for that
     every_column: dict[str, np.ndarray]  # also those that are not learned from: to group or to order by
     left_out: list[LeftOut]
-    findings: list[dict[str, Any]]
+    findings: list[Finding]
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # column → options of its field's fit
+    looked_for: tuple[str, ...] = ()  # what the doctor asked of the rows: "copies of rows", …
 
     @property
     def strata(self) -> tuple[np.ndarray, TaskKind]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from fathom import plain_yaml
 from fathom.errors import UserError
 from fathom.optimizers.schedule import SHAPES
 from fathom.rooms import nearest
@@ -25,6 +26,7 @@ VERSION = 1
 TASKS = ("classify", "regress", "language", "translate", "pair")
 # YAML 1.1 takes 1e-3 for a word: there a number with an exponent needs a point.
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+LARGEST = 10**15  # of all numbers in a recipe; the seed has a bound of its own, LightGBM's
 HEADS = ("number", "quantile", "gaussian")
 AUGMENTATIONS = ("shift", "rotate", "scale", "erase")
 
@@ -83,9 +85,12 @@ class TrainRecipe:
     augment: dict[str, float] | None = None  # strengths for pictures (shift, rotate, scale, erase); {} for none
     views: int | None = None  # predictions are averaged over views shifted by that many pixels; 0 for none
     precision: str | None = None  # fp32 or bf16
-    # What happened, written into the saved recipe: corrections of the number of steps, and where a fold was stopped.
+    mend: bool = True  # weights go back and the rate is lowered where a training runs away
+    # What happened, written into the saved recipe: corrections of the number of steps, where a fold was stopped, and
+    # where its weights went back, each with the factor on the rate from there on.
     corrections: list[list[list[int]]] = field(default_factory=list)
     stopped: list[int | None] = field(default_factory=list)
+    mended: list[list[list[float]]] = field(default_factory=list)
 
 
 @dataclass
@@ -144,14 +149,13 @@ def load(path: str | Path) -> Recipe:
     """Read a YAML recipe. Raises UserError naming file and line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"The recipe {path} cannot be read: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where} is not valid YAML: {getattr(error, 'problem', error)}.") from None
+        values = plain_yaml.parse(text)
+    except plain_yaml.PlainYamlError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        raise UserError(f"{where} is not valid YAML: {error}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no recipe: keys and values were expected, such as 'data: people.csv'.")
     try:
@@ -174,8 +178,8 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         if not equals or not re.fullmatch(r"[\w.-]+", key):
             raise UserError(f"'{assignment}' was not understood. Expected key=value, such as train.epochs=20.")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = plain_yaml.parse(text)
+        except plain_yaml.PlainYamlError:
             value = text
         put(values, key, float(text) if SCIENTIFIC.fullmatch(text) else value)
     return values
@@ -219,6 +223,8 @@ def _build(kind: type, values: Any, where: str) -> Any:
 
 def _converted(value: Any, hint: Any, path: str) -> Any:
     """The value in the type that the recipe asks for. Only int → float is converted, and 1e-3, a word to YAML."""
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        raise UserError(f"'{path}' is too large or not finite; expected a number up to {LARGEST:,}.")
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for choice in choices:
         plain = typing.get_origin(choice) or choice
@@ -253,8 +259,8 @@ def _check(recipe: Recipe) -> None:
         raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, TASKS)}")
     for name, least in (("vocabulary", 300), ("context", 2)):
         value = getattr(recipe.text, name)
-        if value is not None and value < least:
-            raise UserError(f"text.{name} is {value}; expected {least} or more.")
+        if value is not None and not least <= value <= 1_000_000:
+            raise UserError(f"text.{name} is {value}; expected {least} to 1,000,000.")
     if recipe.text.masked is not None and not 0 < recipe.text.masked < 1:
         raise UserError(f"text.masked is {recipe.text.masked}; expected a share above 0 and below 1, such as 0.15.")
     for name in ("test", "validate"):
@@ -289,10 +295,10 @@ def _check(recipe: Recipe) -> None:
     _check_objective(train)
     if recipe.split.folds is not None and recipe.split.folds < 1:
         raise UserError(f"split.folds is {recipe.split.folds}; expected 1 or more.")
-    for name, least in (("seed", 0), ("threads", 1), ("explain_rows", 0)):
+    for name, least, most in (("seed", 0, 2_000_000_000), ("threads", 1, 1024), ("explain_rows", 0, LARGEST)):
         value = getattr(recipe, name)
-        if value is not None and value < least:
-            raise UserError(f"{name} is {value}; expected {least} or more.")
+        if value is not None and not least <= value <= most:
+            raise UserError(f"{name} is {value}; expected {least} to {most:,}.")
 
 
 def _check_objective(train: TrainRecipe) -> None:

@@ -107,7 +107,8 @@ def judge(
                   "rows": len(validation_targets)},
         classes=task.classes,
         confusion=confusion(advised.test, test_targets, task.num_outputs) if task.kind == "classify" else None,
-        members=advised.members,
+        # Whether or not it is advised: it can be named.
+        members=next((one.members for one in ordered if one.members), {}),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def names(room: str) -> list[str]:
 def find(room: str, name: str) -> ModuleType:
     """The part of that name. Raises UserError naming the nearest when there is none."""
     if name not in names(room):
-        raise UserError(f"There is no '{name}' in {room}/. {nearest(name, names(room))}")
+        raise UserError(f"There is no '{name}' in {room}/. {nearest(str(name), names(room))}")
     return importlib.import_module(f"fathom.{room}.{name}")
 
 
@@ -47,6 +47,8 @@ def options(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+LARGEST = 10**9  # of options
+
 # What may stand for a type of the signature, and how it is called. YAML reads model.size=18 as a number.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -67,10 +69,23 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], whose:
         if set(kinds) <= set(KINDS) and not any(_is(value, kind) for kind in kinds):
             wanted = " or ".join(KINDS[kind][1] for kind in kinds)
             raise UserError(f"{whose} was given {name}={value}; expected {wanted}.")
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:  # NaN too
+            raise UserError(f"{whose} was given a {name} that no number is meant by; expected {LARGEST:,} at most.")
 
 
-def check_ranges(ranges: Mapping[str, tuple[str, float]], given: Mapping[str, Any], whose: str) -> None:
-    """Refuse numbers that a part cannot use. `ranges` says which it can: option → (">", 0) or (">=", 1)."""
+def check_ranges(
+    ranges: Mapping[str, tuple[str, float]],
+    given: Mapping[str, Any],
+    whose: str,
+    most: Mapping[str, int] | None = None,
+) -> None:
+    """Refuse numbers that a part cannot use. `ranges` says which it can: option → (">", 0) or (">=", 1).
+
+    `most` are the largest that can be meant: more would fill the memory.
+    """
+    for name, limit in (most or {}).items():
+        if (given.get(name) or 0) > limit:
+            raise UserError(f"{whose}.{name} is {given[name]}; it must be at most {limit:,}.")
     for name, (sign, bound) in ranges.items():
         value = given.get(name)
         if value is None or (value > bound if sign == ">" else value >= bound):

@@ -18,12 +18,12 @@ from fathom.compute import pick_device
 from fathom.errors import UserError
 from fathom.network import Network, build
 from fathom.pair_network import Matcher
-from fathom.run import RunFolder
+from fathom.run import RunFolder, reading
 from fathom.text_networks import LanguageModel, MaskedModel, Translator
 from fathom.training import Checkpoint, Progress, State
 
 AnyNetwork = Network | LanguageModel | MaskedModel | Translator | Matcher
-GROUPS = ("weights", "average", "best", "optimizer", "random")
+GROUPS = ("weights", "average", "best", "optimizer", "random", "stretch")
 
 
 def save_networks(folder: RunFolder, config: Mapping[str, Any], members: list[State]) -> None:
@@ -40,14 +40,24 @@ def load_network(folder: RunFolder, device: str = "auto") -> Candidate:
     chosen = pick_device(device)
     members = []
     for number in range(config["members"]):
-        model = build(config["name"], config["about"], config["outputs"], config["options"])
         prefix = f"{number}."
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        if not state:
+            raise UserError(
+                f"{folder.inside('model.safetensors')} does not fit config.json: it has no network {number}."
+            )
+        with reading(folder.inside("config.json")):
+            model = build(config["name"], config["about"], config["outputs"], config["options"])
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(f"{folder.inside('model.safetensors')} does not fit config.json: {error}") from None
-        members.append(as_network(model.to(chosen), config, chosen))
+        with reading(folder.inside("config.json")):
+            members.append(as_network(model.to(chosen), config, chosen))
+    if not members:
+        raise UserError(
+            f"{folder.inside('config.json')} is damaged: members is {config['members']}; expected 1 or more."
+        )
     return Candidate(config["name"], members, describe(config, members[0]), is_network=True)
 
 
@@ -96,13 +106,15 @@ def open_candidate(folder: RunFolder, name: str) -> Candidate | Ensemble:
     if name != "ensemble":
         return load_candidate(folder, name)
     weights: dict[str, float] = folder.read_json("metrics.json")["members"]
+    if not weights:
+        raise UserError(f"{folder.path} did not keep what its ensemble is made of. Name a member, or fit again.")
     return Ensemble([load_candidate(folder, member) for member in weights], list(weights.values()))
 
 
 def save_checkpoint(folder: RunFolder, fold: int, saved: Checkpoint) -> None:
     """Keep a training that is under way. The position file is written last: it says which tensors are valid."""
     name = _tensors_at(fold, saved.progress.step)
-    groups = dict(zip(GROUPS, (saved.weights, saved.average, saved.best, saved.optimizer, saved.random), strict=True))
+    groups: dict[str, State] = {group: getattr(saved, group) for group in GROUPS}
     tensors = {f"{group}/{key}": value for group, state in groups.items() for key, value in state.items()}
     folder.write_tensors(name, tensors)
     position = dataclasses.asdict(saved.progress) | {"average_steps": saved.average_steps}
@@ -123,16 +135,19 @@ def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
     position = folder.read_json(f"last/fold-{fold}.json")
     tensors = folder.read_tensors(_tensors_at(fold, position["step"]))
     states: dict[str, State] = {group: {} for group in GROUPS}
-    for key, value in tensors.items():
-        group, _, name = key.partition("/")
-        states[group][name] = value
     average_steps = position.pop("average_steps")
+    with reading(folder.inside("last")):
+        for key, value in tensors.items():
+            group, _, name = key.partition("/")
+            states[group][name] = value
+        progress = Progress(**position)
     return Checkpoint(
-        Progress(**position),
+        progress,
         states["weights"],
         states["average"],
         average_steps,
         states["best"],
         states["optimizer"],
         states["random"],
+        states["stretch"],
     )

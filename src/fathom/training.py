@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from fathom.compute import autocast, random_states, set_random_states
+from fathom.interrupts import BetweenSteps
 from fathom.loop import Objective, Step, train
 from fathom.optimizer import make_optimizer
 from fathom.optimizers.average import AveragedWeights
 from fathom.optimizers.schedule import SHAPES, Pace
 from fathom.recipe import TrainRecipe
+from fathom.rescue import Rescue
 
 State = dict[str, Tensor]
 
@@ -61,8 +63,11 @@ class Progress:
     corrections: list[list[int]] = field(default_factory=list)
     stopped: int | None = None  # the step at which the clock ended it, where it did
     refused: int = 0  # steps whose loss or gradient was not finite
+    first_loss: float | None = None  # of the first batch
+    mended: list[list[float]] = field(default_factory=list)  # weights went back: [step, factor on the rate since]
     seconds: float = 0.0
     finished: bool = False
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of an epoch under way: loss, rows, refused
 
 
 class Checkpoint(NamedTuple):
@@ -75,6 +80,7 @@ class Checkpoint(NamedTuple):
     best: State
     optimizer: State
     random: State  # by device
+    stretch: State  # of the rescue, where it was in the middle of one
 
 
 @dataclass
@@ -89,9 +95,12 @@ class Trainer:
     device: torch.device
     seconds: float = math.inf  # from the first step, before an interruption too; ignored where `replay` is given
     replay: tuple[list[list[int]], int | None] | None = None  # corrections and stop of the run to be repeated
+    replay_mended: list[list[float]] | None = None  # likewise, what was taken back in it
     on_step: Callable[[Step, int], None] | None = None
+    on_mend: Callable[[str], None] | None = None  # told what is taken back and why
     on_epoch: Callable[[Epoch], None] | None = None
     keep: Callable[[Trainer], None] | None = None  # called after each epoch; may store `checkpoint()`
+    is_asked_to_stop: Callable[[], bool] = lambda: False  # asked after each step; then BetweenSteps is raised
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -105,6 +114,8 @@ class Trainer:
         horizon = (recipe.average or 0.0) * self.steps_per_epoch
         self.average = AveragedWeights(self.model, horizon) if horizon else None
         self.best: State = {}
+        self.sums = torch.zeros(3, device=self.device)
+        self.rescue = Rescue(self) if recipe.mend else None
 
     def run(self) -> Progress:
         """Train to the end, to patience's end, or to the clock's."""
@@ -119,6 +130,8 @@ class Trainer:
             progress.finished = is_stale or progress.stopped is not None or progress.step >= self.pace.total
             if self.keep is not None:
                 self.keep(self)
+            if not progress.finished and self.is_asked_to_stop():
+                raise BetweenSteps
         self.model.load_state_dict(self.best)
         self.model.eval()
         return progress
@@ -130,7 +143,8 @@ class Trainer:
         shape = SHAPES[recipe.schedule]
         warm_up = {} if recipe.warm_up is None else {"warm_up": recipe.warm_up}
         done = progress.step - progress.epoch * self.steps_per_epoch
-        total, rows, refused = (torch.zeros((), device=self.device) for _ in range(3))
+        self.sums = torch.tensor(progress.sums, device=self.device)
+        total, rows, refused = self.sums  # views: what is added to them is added there
         self.model.train()
         for step in train(
             self.model,
@@ -139,7 +153,7 @@ class Trainer:
             self.optimizer,
             accumulate=recipe.accumulate,
             clip=recipe.clip,
-            schedule=lambda index: shape(self.pace.progress(index), **warm_up),
+            schedule=lambda index: self._rate_factor * shape(self.pace.progress(index), **warm_up),
             precision=autocast(self.device, recipe.precision),
             start=progress.step,
         ):
@@ -147,6 +161,8 @@ class Trainer:
             refused += step.refused
             if self.average is not None:
                 self.average.update(self.model)
+            if self.rescue is not None:
+                self.rescue.after_step(step)
             total += step.loss.masked_fill(step.refused, 0.0) * step.rows
             rows += step.rows * ~step.refused
             if self.on_step is not None:
@@ -156,9 +172,18 @@ class Trainer:
                 break
             if step.index >= self.pace.total:
                 break
+            # At the end of an epoch it is asked after the validation, which belongs to it.
+            if step.index < (progress.epoch + 1) * self.steps_per_epoch and self.is_asked_to_stop():
+                progress.seconds = time.monotonic() - begun
+                raise BetweenSteps
         progress.epoch += 1
         progress.refused += int(refused)
+        progress.sums, self.sums = [0.0, 0.0, 0.0], torch.zeros(3, device=self.device)
         return float(total / rows) if rows else math.nan
+
+    @property
+    def _rate_factor(self) -> float:
+        return 1.0 if self.rescue is None else self.rescue.factor
 
     def _must_stop(self, begun: float) -> bool:
         if self.replay is not None:
@@ -223,14 +248,16 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Everything needed to go on from here: copies, which further training does not change."""
+        self.progress.sums = self.sums.tolist()
         return Checkpoint(
             copy.deepcopy(self.progress),
             _copied(self.model.state_dict()),
             {} if self.average is None else _copied(self.average.model.state_dict()),
             0 if self.average is None else self.average.steps,
             _copied(self.best),
-            _copied(_optimizer_tensors(self.optimizer, self.model)),
+            _copied(self.optimizer_tensors()),
             random_states(),
+            {} if self.rescue is None else _copied(self.rescue.state()),
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -241,26 +268,28 @@ class Trainer:
             self.average.model.load_state_dict(saved.average)
             self.average.steps = saved.average_steps
         self.best = dict(saved.best)
-        _load_optimizer_tensors(self.optimizer, self.model, saved.optimizer)
+        self.load_optimizer_tensors(saved.optimizer)
         self.pace = Pace(self.pace.first_total, [(step, total) for step, total in saved.progress.corrections])
         set_random_states(saved.random)
+        if self.rescue is not None:
+            self.rescue = Rescue(self)
+            self.rescue.take_up(saved.stretch)
+
+    def optimizer_tensors(self) -> State:
+        """Optimizer state by parameter name: 'stem.weight/exp_avg'."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self.model.named_parameters()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def load_optimizer_tensors(self, state: State) -> None:
+        self.optimizer.state.clear()
+        for name, parameter in self.model.named_parameters():
+            mine = {key.rsplit("/", 1)[1]: value for key, value in state.items() if key.rsplit("/", 1)[0] == name}
+            if mine:
+                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in mine.items()}
 
 
 def _copied(state: Mapping[str, Tensor]) -> State:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> State:
-    """Optimizer state by parameter name: 'stem.weight/exp_avg'."""
-    state: State = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{name}/{key}"] = value
-    return state
-
-
-def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, state: State) -> None:
-    for name, parameter in model.named_parameters():
-        mine = {key.rsplit("/", 1)[1]: value for key, value in state.items() if key.rsplit("/", 1)[0] == name}
-        if mine:
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in mine.items()}

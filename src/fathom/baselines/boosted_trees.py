@@ -27,12 +27,14 @@ from fathom.baselines.parts.growth import (
     as_matrix,
     best_of,
     grow,
+    objective_of,
     quickest_threads,
     skewed,
     threads_for,
 )
 from fathom.baselines.parts.kept import reading
 from fathom.baselines.parts.table_features import features, what_is_read
+from fathom.baselines.parts.trees_text import MOST_LEAVES, check
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 
@@ -41,6 +43,7 @@ USE = "tables and pictures"
 SOURCE = "LightGBM, Ke et al. 2017"
 RANGES = {"trees": (">=", 1), "learning_rate": (">", 0), "leaves": (">=", 2), "rows_in_leaf": (">=", 1),
           "rows": (">=", 2)}  # fmt: skip
+MOST = {"leaves": MOST_LEAVES}
 # So many pictures are enough for a baseline.
 PICTURE_ROWS = 20_000
 # From so many training rows on, larger trees are tried.
@@ -152,5 +155,6 @@ def load(folder: Path) -> Fitted:
     """Trees saved by `Fitted.save`. Raises UserError where a file of them is missing or damaged."""
     with reading("The boosted trees", folder):
         about = json.loads((folder / "boosted_trees.json").read_text(encoding="utf-8"))
-        text = (folder / "trees.txt").read_text(encoding="utf-8")
-        return Fitted(text, Task.from_json(about["task"]), about["settings"])
+        text, task = (folder / "trees.txt").read_text(encoding="utf-8"), Task.from_json(about["task"])
+        check(text, objective_of(task))
+        return Fitted(text, task, about["settings"])

@@ -32,6 +32,7 @@ RANK = 1  # one weight for each column
 USE = "tables and pictures"
 SOURCE = "scikit-learn; Hastie & Tibshirani 1990 for the bends"
 RANGES = {"penalty": (">", 0), "bends": (">=", 0), "iterations": (">=", 1), "rows": (">=", 1)}
+MOST = {"bends": 1000}
 PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
 BENDS = 12
 # The penalty is searched on so many rows at most, and rescaled: it stands against a sum over rows.

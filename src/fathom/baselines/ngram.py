@@ -27,6 +27,7 @@ SOURCE = "Chen & Goodman 1998, TR-10-98"
 BORDER = 1  # ends each document and stands before the first token of the next
 MOST_ORDER = 20
 RANGES = {"order": (">=", 1)}
+MOST = {"order": 50}
 
 
 def claims(about: dict[str, dict[str, Any]], task: Task) -> str | None:

@@ -7,7 +7,7 @@ cause is known is no finding of its own; it is attached to the cause (`in_order_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -78,10 +78,122 @@ CATALOGUE: dict[str, Entry] = {
         "and its answer is broken.",
         19,
     ),
+    "T7": Entry(
+        "rows that are not shuffled",
+        "Rows of one kind come together. Each step unlearns what the last one taught.",
+        40,
+    ),
+    "T2": Entry(
+        "a loss that jumps and comes back",
+        "One batch, or one step, was unlike all others. A few rows that are wrong can undo what many have taught.",
+        41,
+    ),
     "T1": Entry(
-        "numbers that are not finite",
-        "A number became infinite, or NaN (not a number). One step with it ruins all weights, and nothing is learned.",
-        20,
+        "a training that breaks down",
+        "A number became infinite or NaN (not a number), or the loss runs away. What was learned is lost with it.",
+        42,
+    ),
+    "T4": Entry(
+        "dead or stuck units",
+        "Many units of a layer say the same of every row. They learn nothing more, and the layer is narrower for it.",
+        43,
+    ),
+    "T3": Entry(
+        "gradients that vanish",
+        "What the layers near the input get back is next to nothing, so they stay as they were made at random.",
+        44,
+    ),
+    "T5": Entry(
+        "nothing is learned",
+        "The model is no better than one that says the same of every row.",
+        45,
+    ),
+    "T6": Entry(
+        "overfitting",
+        "The model goes on getting better on rows it learns from, and gets worse on rows it is judged by.",
+        46,
+    ),
+    "T8": Entry(
+        "a batch size that does not suit the noise",
+        "With much smaller batches steps are mostly chance, with much larger ones most rows add nothing. Advice, no "
+        "fault.",
+        47,
+    ),
+    "A1": Entry(
+        "too good to be true",
+        "The model does better on rows it never saw than on those it learned from. That is a sign of test rows that "
+        "are easier, or known.",
+        50,
+    ),
+    "A2": Entry(
+        "worse than a simple model, or failing on a group",
+        "A far simpler model does better, or on rows of one kind the model fails without knowing it.",
+        51,
+    ),
+    "A3": Entry(
+        "probabilities that do not mean what they say",
+        "Where the model says 90 %, clearly more or fewer than 90 of 100 answers are right.",
+        52,
+    ),
+    "P1": Entry(
+        "new data is of another kind",
+        "The rows that are to be answered are written otherwise, or are others, than those the model was made with.",
+        60,
+    ),
+    "P2": Entry(
+        "the answers have become worse",
+        "On new rows whose truth is known the model is wrong more often than it was when it was made.",
+        61,
+    ),
+    "D1": Entry(
+        "values that are no numbers, or always the same",
+        "A column holds infinite values, words among its numbers, or one value only where the model learns. What it "
+        "says there is lost.",
+        21,
+    ),
+    "D2": Entry(
+        "the same row more than once",
+        "A row that a model has learned by heart comes again in the test. It is right there without having understood "
+        "anything, and looks better than it is.",
+        22,
+    ),
+    "D3": Entry(
+        "rows that belong together stand on both sides",
+        "Rows of one person, place or day are alike. Where some train and others test, the test is easier than the use "
+        "will be.",
+        23,
+    ),
+    "D4": Entry(
+        "target leakage",
+        "A column says what is to be predicted, in other words. When predictions are needed it will not be known yet.",
+        24,
+    ),
+    "D5": Entry(
+        "prepared with the test rows",
+        "Numbers were scaled by a mean or a range that the test rows helped to make. So the training has seen a little "
+        "of the test.",
+        25,
+    ),
+    "D6": Entry(
+        "labels that are wrong",
+        "Some rows have the answer of another class. A model learns these too, and is judged by them.",
+        26,
+    ),
+    "D7": Entry(
+        "a class with too few rows",
+        "One class is so rare that a model does well without ever naming it, or that nobody can tell how well it is "
+        "found.",
+        27,
+    ),
+    "D8": Entry(
+        "training and test rows differ",
+        "The rows that test are of another kind than those that train. The score then says little about either.",
+        28,
+    ),
+    "D9": Entry(
+        "the columns say nothing about the target",
+        "Nothing in a row tells its target better than a guess does: perhaps rows and targets were mixed up.",
+        29,
     ),
 }
 
@@ -135,11 +247,18 @@ class Finding:
 def in_order_of_blame(findings: Iterable[Finding]) -> list[Finding]:
     """Causes first; what a known cause explains stands among its symptoms."""
     ordered = sorted(findings, key=lambda one: (CATALOGUE[one.id].rank, one.step or 0))
-    causes: list[Finding] = []
-    for one in ordered:
-        at = next((i for i, cause in enumerate(causes) if one.symptom_of and cause.id in one.symptom_of), None)
-        if at is None:
-            causes.append(one)
-        else:
-            causes[at] = replace(causes[at], symptoms=(*causes[at].symptoms, one))
-    return causes
+    causes = [_root(one, ordered) for one in ordered]
+    symptoms: dict[int, list[Finding]] = {id(cause): [] for cause in causes}
+    for one, cause in zip(ordered, causes, strict=True):
+        if one is not cause:
+            symptoms[id(cause)].append(one)
+    return [replace(one, symptoms=(*one.symptoms, *symptoms[id(one)])) for one in ordered if id(one) in symptoms]
+
+
+def _root(one: Finding, ordered: Sequence[Finding]) -> Finding:
+    """What explains a finding and is explained by none; of some that explain each other the first."""
+    seen: list[Finding] = []
+    while not any(one is other for other in seen):
+        seen.append(one)
+        one = next((other for other in ordered if other.id in one.symptom_of), one)
+    return min(seen[next(i for i, other in enumerate(seen) if other is one) :], key=lambda o: CATALOGUE[o.id].rank)

@@ -48,7 +48,12 @@ def find_first_loss(trial: Trial, level: float) -> Iterator[Finding]:
         by="test",
         symptom_of=("F3", "F8"),
         confidence=1 - level,
-        evidence={"first_loss": float(losses.mean()), "knowing_nothing": knowing_nothing, "rows": len(losses)},
+        evidence={
+            "first_loss": float(losses.mean()),
+            "knowing_nothing": knowing_nothing,
+            "rows": len(losses),
+            "shares": (np.bincount(targets, minlength=classes) / len(targets)).tolist(),
+        },
     )
 
 

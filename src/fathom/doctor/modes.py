@@ -1,7 +1,8 @@
 """F6: layers that behave differently in training and in use are in the wrong mode; exact.
 
 What a reader would get wrong: a forward pass without gradients in training mode is not yet a mistake, as a generator
-makes pictures that way for the other player. It is one where several come in a row, as when rows are judged.
+makes pictures that way for the other player. It is one where several come in a row, as when rows are judged. And steps
+in evaluation mode begin after rows were judged, so the steps that follow are looked at, whichever else are.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ class Modes:
         self.parts: dict[str, nn.Module] = {name: part for name, part in model.named_modules() if _acts(part)}
         self.steps = 0
         self.in_a_row = 0
+        # Backpropagations after rows were judged: how many are to be looked at, and in a row in the wrong mode.
+        self.to_check = self.after_judging = 0
         self.told: set[str] = set()
 
     def forward(self, has_gradients: bool, step: int) -> Iterator[Finding]:
         self.in_a_row = 0 if has_gradients else self.in_a_row + 1
+        if not has_gradients:
+            self.to_check = TIMES
         working = [name for name, part in self.parts.items() if part.training and not self._is_meant(part, True)]
         if self.in_a_row >= IN_A_ROW and step > 0 and working and "judged" not in self.told:
             self.told.add("judged")
@@ -48,21 +53,28 @@ class Modes:
     def before_backward(self) -> None:
         """Somebody trains: what comes before is no judgement of rows."""
         self.in_a_row = 0
+        if self.to_check:
+            self.to_check -= 1
+            self.after_judging = self.after_judging + 1 if self._resting() else 0
 
     def before_step(self, step: int) -> Iterator[Finding]:
-        resting = [name for name, part in self.parts.items() if not part.training and not self._is_meant(part, False)]
+        resting = self._resting()
         self.steps = self.steps + 1 if resting else 0
-        if self.steps >= TIMES and "trained" not in self.told:
+        times = max(self.steps, self.after_judging if resting else 0)
+        if times >= TIMES and "trained" not in self.told:
             self.told.add("trained")
             yield Finding(
                 "F6",
-                seen=f"{self.steps} steps were made while {_named(resting, self.parts)} were in evaluation mode",
+                seen=f"{times} steps were made while {_named(resting, self.parts)} were in evaluation mode",
                 cause="model.eval() was called and model.train() was not called again.",
                 remedy="Call model.train() before training, each time after judging.",
                 by="exact",
                 step=step,
                 evidence={"modules": resting},
             )
+
+    def _resting(self) -> list[str]:
+        return [name for name, part in self.parts.items() if not part.training and not self._is_meant(part, False)]
 
     def _is_meant(self, part: nn.Module, is_training: bool) -> bool:
         if not isinstance(part, _BatchNorm):

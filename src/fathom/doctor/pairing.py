@@ -44,7 +44,7 @@ def _misfits(term: LossTerm, step: int) -> Iterator[tuple[str, Finding]]:
         yield last, _twice(term, last, step)
     elif term.kind == "cross_entropy" and term.given is not None and _num_classes(term.given) == 1:
         yield "one class", _one_class(step)
-    elif term.kind == "nll" and term.given is not None and not _is_log_probability(term.given):
+    elif term.kind == "nll" and term.given is not None and not is_log_probability(term.given):
         yield "nll", _no_logarithm(term.given, last, step)
     elif term.kind == "binary_cross_entropy_with_logits" and last in ("softmax", "sigmoid"):
         yield f"logits {last}", _sigmoid_twice(last, step)
@@ -59,7 +59,7 @@ def _num_classes(given: Tensor) -> int:
     return given.shape[1] if given.dim() > 1 else given.shape[0]
 
 
-def _is_log_probability(given: Tensor) -> bool:
+def is_log_probability(given: Tensor) -> bool:
     sums = given.double().exp().sum(dim=1 if given.dim() > 1 else 0)
     # Of numbers of 16 bits each probability is known to a hundredth.
     return bool(((sums - 1).abs() < (TOLERANCE if given.element_size() > 2 else HALF)).all())

@@ -32,7 +32,7 @@ def find_scales(trial: Trial, level: float) -> Iterator[Finding]:
     inputs = trial.inputs
     if inputs is None or not inputs.is_floating_point() or inputs.dim() not in (2, 4) or len(inputs) < LEAST_ROWS:
         return
-    mean, std = _moments(inputs)
+    mean, std = moments(inputs)
     moving = std > 1e-12 * mean.abs().clamp(min=1)
     if not bool(moving.any()):
         return
@@ -64,7 +64,7 @@ def find_scales(trial: Trial, level: float) -> Iterator[Finding]:
     )
 
 
-def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+def moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each column [F], or of each channel [C]."""
     axes = [axis for axis in range(inputs.dim()) if axis != 1]
     wide = inputs.double()

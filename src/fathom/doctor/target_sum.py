@@ -7,9 +7,11 @@ model that uses them looks perfect and is useless. An exact identity is its own 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from fathom.doctor.finding import Finding
 
 # Fewer distinct target values than this make an accidental identity thinkable.
 LEAST_DISTINCT = 10
@@ -41,3 +43,16 @@ def _equal(values: np.ndarray, targets: np.ndarray, scale: float) -> bool:
     if known.sum() < max(LEAST_DISTINCT, 0.5 * len(values)):
         return False
     return bool(np.all(np.abs(values[known] - targets[known]) <= 1e-6 * scale))
+
+
+def sum_finding(group: Sequence[str], target: str) -> Finding:
+    """D4 for a group that `find_sums` gave; whoever prepares the data leaves these columns out."""
+    together = " and ".join(f"'{name}'" for name in group)
+    return Finding(
+        "D4",
+        seen=f"{together} {'add up to' if len(group) > 1 else 'equals'} '{target}' in every row",
+        cause="A model that sees them has the answer already.",
+        remedy=f"Left out; pass keep=[{','.join(group)}] to use them all the same.",
+        by="exact",
+        evidence={"columns": list(group)},
+    )

@@ -16,29 +16,44 @@ first steps and then at few, so what it costs does not grow with the training.
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fathom import terminal
+from fathom.doctor.dead_units import DeadUnits
+from fathom.doctor.diverged import Diverged
+from fathom.doctor.exact import Invariants
 from fathom.doctor.finding import Finding, in_order_of_blame
+from fathom.doctor.mend import Mend, Mended
 from fathom.doctor.modes import Modes
-from fathom.doctor.not_finite import NotFinite
-from fathom.doctor.pairing import Pairing
+from fathom.doctor.no_learning import NoLearning
+from fathom.doctor.noise_scale import NoiseScale
+from fathom.doctor.not_finite import NotFinite, is_finite
+from fathom.doctor.order import Order
+from fathom.doctor.overfitting import Overfitting
+from fathom.doctor.parts.family import Family, Moment
+from fathom.doctor.parts.graph import Graph
 from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.parts.losses import LossHistory
+from fathom.doctor.parts.schedule import Schedule
 from fathom.doctor.preflight import preflight
+from fathom.doctor.spikes import Spikes
+from fathom.doctor.vanishing import Vanishing
 from fathom.doctor.wiring import Resets, Wiring
-
-EVERY_STEP = 16  # of the first steps each is looked at,
-SELDOM = 50  # then one in so many
 
 
 def on_the_console(text: str) -> None:
-    print(f"Doctor     {text}")
+    told = f"{'Doctor':<{terminal.LABEL_WIDTH}}{text}"
+    print(terminal.wrapped(told) if sys.stdout.isatty() else told)
 
 
 class Watch:
@@ -52,22 +67,36 @@ class Watch:
         frozen: Sequence[str] = (),
         frozen_norms: bool = False,
         monte_carlo: bool = False,
+        curriculum: bool = False,
+        steps: int | None = None,
         data: Iterable[Any] | None = None,
         loss: Callable[[nn.Module, Any], Tensor] | None = None,
+        rows_of: Callable[[Any], Sequence[int] | None] | None = None,
+        advice: bool = False,
         stop: bool = True,
+        fix: bool = False,
         say: Callable[[str], None] | None = on_the_console,
     ) -> None:
-        """`frozen`, `frozen_norms` and `monte_carlo` say what is meant: see `watch`."""
+        """What each of them means: see `watch`."""
         self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
         self.findings: list[Finding] = []
         self.step = 0
-        self._say, self._stop = say, stop
+        # With remedies a step that would ruin the weights is left out rather than the training stopped.
+        self._say, self._stop, self._reads, self._advice = say, stop and not fix, stop or fix, advice
+        self._moment = Moment(plan=steps, rows_of=rows_of)
+        self._mend = Mend(model, self.optimizers, say=self._report_remedy, data=data, loss=loss) if fix else None
+        if self._mend is not None:
+            self._tell(self._mend.first_look(frozen))
         if data is not None and loss is not None:
             self._tell(preflight(model, self.optimizers, data, loss))
-        self._wiring, self._resets = Wiring(model, self.optimizers, frozen), Resets(self.optimizers)
+        self._schedule = Schedule(steps)
         self._modes = Modes(model, frozen_norms=frozen_norms, monte_carlo=monte_carlo)
-        self._pairing = Pairing()
-        self._not_finite = NotFinite(model, self._resets.probes)
+        self._not_finite = NotFinite(model)
+        self._invariants = Invariants(Wiring(model, self.optimizers, frozen), Resets(self.optimizers), self._modes)
+        ordered: list[Family] = [] if curriculum else [Order(), NoLearning()]
+        advised: list[Family] = [NoiseScale(model)] if advice else []
+        trained: list[Family] = [Diverged(self.optimizers), Spikes(), Vanishing(model), DeadUnits(), Overfitting()]
+        self._listen([self._invariants, *trained, *ordered, *advised])
         self._ends: list[Callable[[], None]] = [
             before_backward(self._backward),
             *self._listen_to(model),
@@ -75,8 +104,19 @@ class Watch:
             self.optimizers[-1].register_step_post_hook(self._after_step).remove,
         ]
         self._model, self._depth, self._was_called = model, 0, False
-        self._ends_of_beginning = self._resets.hooks()
-        self._tell(self._wiring.begin())
+        self._is_on_cpu = self._not_finite.device == "cpu"
+        self._is_looking = True  # at the step that comes, as a whole
+        if self._mend is not None:
+            self._mend.start()
+
+    def _listen(self, families: Sequence[Family]) -> None:
+        def hear(name: str) -> list[Any]:
+            return [getattr(one, name) for one in families if getattr(type(one), name) is not getattr(Family, name)]
+
+        self._on_loss, self._on_graph = hear("on_loss"), hear("before_backward")
+        self._on_gradients, self._on_weights, self._on_judged = hear("before_step"), hear("after_step"), hear("judged")
+        for one in families:
+            self._tell(one.begin())
 
     def __enter__(self) -> Watch:
         return self
@@ -88,9 +128,38 @@ class Watch:
 
     def close(self) -> None:
         """Take everything off again; what was found stays."""
-        for end in [*self._ends, *self._ends_of_beginning]:
+        for end in self._ends:
             end()
-        self._ends = self._ends_of_beginning = []
+        self._ends = []
+        self._invariants.end()
+        if self._mend is not None:
+            self._mend.close()
+
+    def judged(self, losses: Tensor | np.ndarray | Sequence[float] | float, *, restores: bool = False) -> None:
+        """Tell what rows that are kept for judging cost now: the loss of each [N], always the same, or their mean.
+
+        With `restores` whoever trains goes back to the best weights by itself: overfitting is then told as a note.
+        """
+        self._moment.restores = restores
+        values = losses.detach().cpu().double().numpy() if isinstance(losses, Tensor) else np.asarray(losses, float)
+        if self._mend is not None:
+            self._mend.judged(float(np.mean(values)))
+        for judge in self._on_judged:
+            self._tell(judge(np.atleast_1d(values).reshape(-1), self._moment))
+
+    @property
+    def mended(self) -> list[Mended]:
+        """The remedies that were applied, with `fix`; those taken back again are marked."""
+        return [] if self._mend is None else self._mend.mended
+
+    @property
+    def normaliser(self) -> nn.Module | None:
+        """What was put before the model against F3, and has to be kept with it; None where nothing was."""
+        return None if self._mend is None else self._mend.normaliser
+
+    def _report_remedy(self, text: str) -> None:
+        if self._say is not None:
+            self._say(text)
 
     def report(self, path: str | Path | None = None) -> list[Finding]:
         """What was found, causes first; written to a file of JSON where a path is given."""
@@ -100,17 +169,8 @@ class Watch:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return found
 
-    @property
-    def _is_looking(self) -> bool:
-        """Whether the step that comes is looked at."""
-        return self.step < EVERY_STEP or self.step % SELDOM == 0
-
-    def _reads_losses(self, device: torch.device) -> bool:
-        """Reading a number stops a GPU's queue: it is done at every step only if a step may have to be stopped."""
-        return self._stop or self._is_looking or device.type == "cpu"
-
     def _listen_to(self, part: nn.Module) -> list[Callable[[], None]]:
-        before = part.register_forward_pre_hook(self._forward, with_kwargs=True)
+        before = part.register_forward_pre_hook(self._forward, with_kwargs=True, prepend=True)
         return [before.remove, part.register_forward_hook(self._answered, always_call=True).remove]
 
     def _forward(self, part: nn.Module, args: Any, kwargs: Any) -> None:
@@ -123,6 +183,7 @@ class Watch:
         has_gradients = torch.is_grad_enabled()
         if has_gradients:
             self._not_finite.forward(part, args, kwargs)
+            self._moment.given = args, kwargs
         if self._is_looking or not has_gradients:
             self._tell(self._modes.forward(has_gradients, self.step))
 
@@ -135,40 +196,60 @@ class Watch:
 
     def _backward(self, loss: Tensor) -> None:
         self._modes.before_backward()
-        if self._reads_losses(loss.device):
-            self._tell(self._not_finite.before_backward(loss, self.step + 1))
-        if self._is_looking:
-            self._tell(self._pairing.before_backward(loss, self.step + 1))
+        moment = self._moment
+        # Reading a number stops a GPU's queue: it is done at every step only if a step may have to be stopped.
+        if self._is_on_cpu or self._reads or self._is_looking:
+            value = loss.item() if loss.numel() == 1 else float(loss.detach().double().sum())
+            if not math.isfinite(value):
+                # A sum may run over where no number of it is infinite.
+                if loss.numel() == 1 or not is_finite(loss):
+                    self._tell(self._not_finite.before_backward(loss, moment))
+            elif moment.history.add(value, moment.step):
+                moment.graph = Graph(loss)
+                self._tell_all(self._on_loss)
+        if self._is_looking or moment.window:
+            moment.graph = moment.graph or Graph(loss)
+            self._tell_all(self._on_graph)
+        moment.graph = None
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._reads_losses(optimizer.param_groups[0]["params"][0].device):
-            self._tell(self._not_finite.before_step(self.step + 1))
-        if self._stop and self._not_finite.is_told and self._not_finite.would_ruin:
-            told = next(one.text for one in self.findings if one.id == "T1")
-            raise FloatingPointError(f"Step {self.step + 1:,} would ruin the weights. {told}")
+        if self._is_on_cpu or self._reads or self._is_looking:
+            root = self._not_finite
+            if not root.is_fine(self._is_looking):
+                self._tell(root.before_step(self._moment))
+                if self._stop:
+                    told = next(one.text for one in self.findings if one.evidence.get("kind") == "not finite")
+                    raise FloatingPointError(f"Step {self.step + 1:,} would ruin the weights. {told}")
         if self._is_looking:
-            self._tell(self._wiring.before_step(self.step + 1))
-            self._tell(self._modes.before_step(self.step + 1))
+            self._tell_all(self._on_gradients)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.step < EVERY_STEP:
-            self._tell(self._resets.after_step(self.step + 1))
-        elif self._ends_of_beginning:
-            for end in self._ends_of_beginning:
-                end()
-            self._ends_of_beginning = []
+        if self._is_looking:
+            self._tell_all(self._on_weights)
         self._not_finite.after_step()
         if not self._was_called:
             # A model of which only parts are called, as Lightning's are: these are listened to then.
             self._was_called = True
             self._ends += [end for part in self._model.children() for end in self._listen_to(part)]
         self.step += 1
+        moment = self._moment
+        if self.step >= self._schedule.next:
+            moment.window = self._schedule.window(self.step, moment)
+            self._is_looking = self._schedule.is_looking(self.step) or (self._advice and moment.window > 0)
+        moment.step = self.step + 1
+        moment.given = (), {}
+
+    def _tell_all(self, hear: Sequence[Callable[[Moment], Iterable[Finding]]]) -> None:
+        for one in hear:
+            self._tell(one(self._moment))
 
     def _tell(self, found: Iterable[Finding]) -> None:
         for finding in found:
             self.findings.append(finding)
             if self._say is not None:
                 self._say(f"{finding.id} {finding.name}: {finding.text}")
+            if self._mend is not None and self._mend.found(finding):
+                self._moment.history = LossHistory()
 
 
 def watch(
@@ -178,21 +259,32 @@ def watch(
     frozen: Sequence[str] = (),
     frozen_norms: bool = False,
     monte_carlo: bool = False,
+    curriculum: bool = False,
+    steps: int | None = None,
     data: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    rows_of: Callable[[Any], Sequence[int] | None] | None = None,
+    advice: bool = False,
     stop: bool = True,
+    fix: bool = False,
     say: Callable[[str], None] | None = on_the_console,
 ) -> Watch:
     """Watch a training from here on; findings are told by `say` as they are sure, and kept in `findings`.
 
     What is meant is no finding: `frozen` are patterns of names of parameters that are not to be trained
     ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
-    in use too. With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the
-    root of it; the weights are then those of the step before.
+    in use too, `curriculum` that rows come in an order that is meant, or that learning begins late. `steps` is the
+    length of the whole training, where it is known: what asks whether anything is learned then waits for a fifth of it.
+    With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the root of it.
+
+    After judging, call `doctor.judged(losses)` with the loss of each judged row, or with their mean. Rows are named by
+    the ids that a batch of the model carries ("rows", "ids" or "index" of a dict), or that `rows_of(inputs)` tells, and
+    by their position in the batch otherwise. `advice` tells of what could be better though nothing is wrong (T8).
 
     Where `data`, which can be begun again, and `loss(model, batch)`, the mean loss of a batch, are given, copies of the
     model are trained for some steps first: is the start good, the learning rate, are the inputs normalised? The model,
-    the optimizer, random numbers and the order of the data are left as they were.
+    the optimizer, random numbers and the order of the data are left as they were. With `fix` what is sure is mended at
+    once: see docs/doctor/remedies.md; without a finding nothing is touched.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -209,8 +301,13 @@ def watch(
         frozen=frozen,
         frozen_norms=frozen_norms,
         monte_carlo=monte_carlo,
+        curriculum=curriculum,
+        steps=steps,
         data=data,
         loss=loss,
+        rows_of=rows_of,
+        advice=advice,
         stop=stop,
+        fix=fix,
         say=say,
     )

@@ -88,7 +88,7 @@ class Wiring:
             "The loss does not depend on them: the forward pass does not use them, or detaches what they make.",
             "Follow the forward pass from them to the loss; look for detach(), .data, no_grad, argmax.",
             step=step,
-            symptom_of=() if never_any else ("F1",),
+            symptom_of=() if never_any else ("F1", "T4"),
         )
 
     def _expected(self) -> Iterator[tuple[str, Tensor]]:
@@ -140,9 +140,12 @@ class Resets:
     def _compare(self, place: int, p: Tensor, incoming: dict[int, Tensor]) -> None:
         old, new = self.old[place], incoming.pop(place, None)
         self.old[place] = None
-        if old is None or new is None or p.grad is None or not bool(old.any()):
+        if new is None or p.grad is None:
             return
-        if torch.equal(p.grad, old + new) and not torch.equal(p.grad, new):
+        if torch.equal(p.grad, new):
+            # Reset since: what another player's backward pass, as a generator's, has added here moves nothing.
+            self.kept.discard(place)
+        elif old is not None and bool(old.any()) and torch.equal(p.grad, old + new):
             self.kept.add(place)
 
     def after_step(self, step: int) -> Iterator[Finding]:

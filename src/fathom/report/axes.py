@@ -55,7 +55,8 @@ def log_axis(values: Iterable[float], *, label: Callable[[float], str] | None = 
     low, high = low / 1.15, high * 1.15
     steps = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [m * 10.0**e for e in steps for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    marks = fine if len(fine) <= 7 else [10.0**e for e in steps if low <= 10.0**e <= high]
+    powers = [e for e in steps if low <= 10.0**e <= high]
+    marks = fine if len(fine) <= 7 else [10.0**e for e in powers[:: math.ceil(len(powers) / 7)]]
     return Axis(low, high, tuple(marks), label or (lambda v: fixed(v, decimals_for([v], digits=1))), is_log=True)
 
 

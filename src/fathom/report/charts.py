@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fathom.report.axes import Axis, dot, frame, h_line, path, round_marks, v_line
+from fathom.report.axes import Axis, axis, dot, frame, h_line, log_axis, path, round_marks, v_line
 from fathom.report.html import Html, element, join
 from fathom.report.numbers import fixed, percent
 
@@ -76,6 +76,13 @@ def bar_mark(value: float, interval: Interval | None, x: Axis, kind: str = "bar"
     return join(parts)
 
 
+def pair_mark(value: float, other: float, x: Axis) -> Html:
+    """A point and a hollow one; what is not known is left out."""
+    both = [("hollow", 4.0, other), ("point chosen", 4.5, value)]
+    drawn = [(kind, radius, x.place(size)) for kind, radius, size in both if math.isfinite(size)]
+    return join(element("circle", cx=f"{at:.2f}%", cy="50%", r=radius, class_=kind) for kind, radius, at in drawn)
+
+
 @dataclass(frozen=True)
 class Curve:
     """One line of a plot; `kind` is its colour, `best` the point to be marked."""
@@ -85,8 +92,16 @@ class Curve:
     best: tuple[float, float] | None = None
 
 
-def curves(lines: Sequence[Curve], x: Axis, y: Axis, *, says: str, x_title: str) -> Html:
-    marks = [path(line.points, x, y, f"curve {line.kind}") for line in lines]
+def loss_axis(lines: Sequence[Curve]) -> Axis:
+    """Losses that fall by more than a factor of thirty are drawn on a logarithmic scale."""
+    ups = [up for line in lines for _, up in line.points if math.isfinite(up)]
+    return log_axis(ups) if ups and min(ups) > 0 and max(ups) > 30 * min(ups) else axis(ups)
+
+
+def curves(lines: Sequence[Curve], x: Axis, y: Axis, *, says: str, x_title: str, events: Sequence[float] = ()) -> Html:
+    """Lines by step or epoch; `events` are marked across."""
+    marks = [v_line(x.place(event), "event") for event in events]
+    marks += [path(line.points, x, y, f"curve {line.kind}") for line in lines]
     # A training of one epoch has no line to draw.
     marks += [dot(*line.points[0], x, y, f"point {line.kind}", 3.0) for line in lines if len(line.points) == 1]
     marks += [dot(*line.best, x, y, f"best {line.kind}", 4.5) for line in lines if line.best is not None]

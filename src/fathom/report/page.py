@@ -14,6 +14,7 @@ from fathom.report.html import Html, element
 from fathom.report.mistaken import Mistaken
 from fathom.report.sections.classes import classes
 from fathom.report.sections.comparison import comparison
+from fathom.report.sections.doctor import doctor
 from fathom.report.sections.examples import mistaken_examples
 from fathom.report.sections.importance import importance
 from fathom.report.sections.learning import learning
@@ -22,7 +23,7 @@ from fathom.report.sections.parts import section
 from fathom.report.sections.residuals import residuals
 from fathom.report.sections.using import costs, environment, using
 from fathom.report.sections.verdict import verdict
-from fathom.run import RunFolder
+from fathom.run import RunFolder, reading
 
 # Data in the page cannot run or load anything, even if an escape were forgotten.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -35,13 +36,18 @@ def write(folder: Path, *, examples: Sequence[Mistaken] | None = None) -> Path:
     finish, or a file of it is damaged.
     """
     folder = Path(folder)
-    RunFolder.open(folder).write_text("report.html", page(Facts.read(folder), examples or ()))
+    run = RunFolder.open(folder)
+    facts = Facts.read(folder)
+    with reading(folder):
+        told = page(facts, examples or ())
+    run.write_text("report.html", told)
     return folder / "report.html"
 
 
 def page(facts: Facts, examples: Sequence[Mistaken]) -> str:
     told = [
         comparison(facts),
+        doctor(facts, examples),
         _mistakes(facts, examples),
         importance(facts),
         learning(facts),

@@ -6,6 +6,7 @@ was trained on and that is missing altogether is an error, never a guess.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,14 +20,15 @@ from fathom.candidates import Candidate, Predictor
 from fathom.data import Examples, File, Places, Table, Task
 from fathom.encode import encode
 from fathom.errors import UserError
-from fathom.evaluate import coverage, evaluate, interval
+from fathom.evaluate import coverage, evaluate
+from fathom.evaluate import interval as interval_of
 from fathom.fields import category, number, plain_text, text
 from fathom.partition import connected, labels
 from fathom.rooms import find, nearest, options
-from fathom.run import RunFolder
+from fathom.rows import table_of
+from fathom.run import RunFolder, put, reading
 from fathom.sources import plain_text as running
 from fathom.sources.parts.choose import choose, open_any
-from fathom.sources.parts.decimals import AS_WRITTEN, respell
 from fathom.sources.parts.files import PICTURES, is_file, is_folder
 from fathom.store import open_candidate
 
@@ -73,7 +75,7 @@ class Predictions:
         return pandas.DataFrame(self.columns)
 
     def write(self, path: str | Path) -> Path:
-        """Write a .csv or .parquet file."""
+        """Write a .csv or .parquet file, whole or not at all: what stood there before stays if it fails."""
         import pyarrow as pa
         import pyarrow.csv
         import pyarrow.parquet
@@ -82,10 +84,13 @@ class Predictions:
         writers = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
         if path.suffix not in writers:
             raise UserError(f"Predictions cannot be written to {path}: use a name that ends in .csv or .parquet.")
+        sink = io.BytesIO()
         try:
-            writers[path.suffix](pa.table(self.columns), str(path))
-        except OSError as error:
-            raise UserError(f"Predictions cannot be written to {path}: {error.strerror or error}.") from None
+            writers[path.suffix](pa.table(self.columns), sink)
+            put(path, sink.getvalue())
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"Predictions cannot be written to {path}: {why}. Name another place.") from None
         return path
 
 
@@ -99,6 +104,8 @@ class Model:
         self.spec: dict[str, Any] = folder.read_json("spec.json")
         self.metrics: dict[str, Any] = folder.read_json("metrics.json")
         self.task = Task.from_json(self.spec["task"])
+        with reading(folder.inside("spec.json")):
+            self._blank: Examples = self.examples(_blank(self.spec))
 
     @property
     def candidates(self) -> list[str]:
@@ -114,8 +121,22 @@ class Model:
         if name not in self.candidates:
             raise UserError(f"The run has no candidate '{name}'. {nearest(name, self.candidates)}")
         if name not in self._loaded:
-            self._loaded[name] = open_candidate(self.folder, name)
+            with reading(self.folder.path):
+                opened = open_candidate(self.folder, name)
+                self._try(name, opened)
+            self._loaded[name] = opened
         return self._loaded[name]
+
+    def _try(self, name: str, candidate: Predictor) -> None:
+        """Whether it answers a row without values as its task asks for: then its files fit each other."""
+        if self.task.kind not in ("classify", "regress"):
+            return
+        answer = candidate.predict(self._blank)
+        wanted = (1, len(self.task.classes)) if self.task.kind == "classify" else (1,)
+        if answer.shape != wanted:
+            raise ValueError(f"{name} gives answers of the shape {answer.shape}, where {wanted} is expected")
+        if self.task.kind == "regress":
+            self._interval(name, candidate, answer, self._blank)
 
     def predict(self, data: Any, *, candidate: str | None = None) -> Predictions:
         """Predictions for a path, a folder, a frame, arrays, a dict (one row), a text, or a picture.
@@ -131,17 +152,21 @@ class Model:
         raw = self.candidate(candidate).predict(examples)
         name = candidate or self.metrics["advised"]
         if self.task.kind == "regress":
-            low, high, level = self._interval(name, raw, examples)
+            low, high, level = self.interval(name, raw, examples)
             return Predictions(raw, table.places, name, low=low, high=high, level=level, notes=notes)
         measured = language.sizes(examples) if self.task.kind == "language" else None
         return self._read(raw, table.places, name, notes, measured)
 
-    def _interval(self, name: str, raw: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray, float]:
+    def interval(self, name: str, raw: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray, float]:
         """Low and high end of each number, and the share of validation rows that they held."""
+        return self._interval(name, self.candidate(name), raw, examples)
+
+    def _interval(
+        self, name: str, candidate: Predictor, raw: np.ndarray, examples: Examples
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         spec = self.metrics["validation"][name]["conformal"]
-        candidate = self.candidate(name)
         ends = candidate.ends(examples) if "margin" in spec and isinstance(candidate, Candidate) else None
-        return (*interval(raw, spec, ends), spec["level"])
+        return (*interval_of(raw, spec, ends), spec["level"])
 
     def _read(
         self, raw: np.ndarray, places: Places, candidate: str, notes: tuple[str, ...], sizes: np.ndarray | None = None
@@ -162,7 +187,7 @@ class Model:
         target = self.task.target
         if target not in table.columns:
             raise UserError(f"To evaluate, the data must hold the target '{target}'. {nearest(target, table.columns)}")
-        targets, known = self._targets(table.columns[target])
+        targets, known = self.targets(table.columns[target])
         if not known.any():
             hint = f" Known classes: {', '.join(self.task.classes[:20])}." if self.task.classes else ""
             raise UserError(f"No row has a known '{target}'.{hint}")
@@ -171,18 +196,18 @@ class Model:
         examples = self.examples(table)
         raw = self.candidate(candidate).predict(examples)
         right = language.sizes(examples) if self.task.kind == "language" else targets[rows]
-        found = evaluate(raw, right, self.task, units=self._units(table, examples))
+        found = evaluate(raw, right, self.task, units=self.units(table, examples))
         told = {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
         if self.spec.get("group") in table.columns:
             told["group"] = self.spec["group"]
         if self.task.kind == "pair":
             told["among"] = pairs.among(examples)
         if self.task.kind == "regress":
-            low, high, level = self._interval(candidate or self.metrics["advised"], raw, examples)
+            low, high, level = self.interval(candidate or self.metrics["advised"], raw, examples)
             told["coverage"] = coverage(low, high, right) | {"level": level}
         return told
 
-    def _units(self, table: Table, examples: Examples) -> np.ndarray | None:
+    def units(self, table: Table, examples: Examples) -> np.ndarray | None:
         """A label of each row [N] where rows are not independent: of its group, its picture, its block of the text."""
         if table.continues:
             return intervals.blocks(len(table), len(table))
@@ -193,7 +218,7 @@ class Model:
         pictures = pairs.picture_of(examples)  # captions of one picture are no evidence of their own
         return pictures if units is None else connected(units, pictures)
 
-    def _targets(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def targets(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The targets as measures read them, and which of them are known: bool [N]."""
         if self.task.kind == "classify":
             labels, _ = category.align(labels, {"classes": list(self.task.classes)})
@@ -211,20 +236,31 @@ class Model:
         """Encode a table with the run's own specs; a table of some columns gives the examples of these."""
         return encode(table, {name: spec for name, spec in self.spec["fields"].items() if name in table.columns})
 
-    def table(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...]]:
-        """New data as a table that has every column of the run, or those that are named."""
+    def opened(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...], list[str]]:
+        """New data as a table, what is to be said of it, and which columns of the run it does not have."""
         fields = {name: spec for name, spec in self.spec["fields"].items() if only is None or name in only}
         spec = self.spec | {"fields": fields}
         table, notes = _positions(_open(data, spec), spec, data)
         missing = [name for name in fields if name not in table.columns]
+        table, left_out = _readable(table, {"fields": {n: s for n, s in fields.items() if n not in missing}})
+        return table, (*table.notes, *notes, *left_out), missing
+
+    def table(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...]]:
+        """New data as a table that has every column of the run, or those that are named."""
+        table, notes, missing = self.opened(data, only)
         if missing:
             raise UserError(
                 f"{_named(missing)} missing in {table.name or 'the data'}, and the model was trained with "
                 f"{'it' if len(missing) == 1 else 'them'}. {nearest(missing[0], table.columns)} "
                 "Cells may be empty (null in JSON) where the value is not known."
             )
-        table, left_out = _readable(table, spec)
-        return table, (*table.notes, *notes, *left_out)
+        return table, notes
+
+
+def _blank(spec: Mapping[str, Any]) -> Table:
+    """A row of which nothing is known."""
+    columns = {name: np.array([None], object) for name in spec["fields"]}
+    return Table("blank", columns, Places.of_rows("row", 1), "1 row")
 
 
 def _named(columns: list[str]) -> str:
@@ -251,9 +287,9 @@ def _open(data: Any, spec: Mapping[str, Any]) -> Table:
     only = next(iter(spec["fields"])) if len(spec["fields"]) == 1 else None
     kind = spec["fields"][only]["kind"] if only else None
     if isinstance(data, Mapping) and not any(isinstance(v, list | tuple | np.ndarray) for v in data.values()):
-        return _rows([dict(data)], spec)
+        return table_of([data], spec)
     if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
-        return _rows([dict(row) for row in data], spec)
+        return table_of(data, spec)
     if only and kind == "image" and (files := _pictures(data)):
         values = np.empty(len(files), object)
         values[:] = files
@@ -296,27 +332,6 @@ def _texts(data: Any) -> list[str]:
     if isinstance(data, list | tuple) and all(isinstance(text, str) for text in data):
         return list(data)
     return []
-
-
-def _rows(rows: list[dict[str, Any]], spec: Mapping[str, Any]) -> Table:
-    """A table of rows; words are read as those of the training data were, and numbers need no reading."""
-    spellings, fields = spec["options"].get("numbers", {}), spec["fields"]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns: dict[str, np.ndarray] = {}
-    for name in names:
-        given = [row.get(name) for row in rows]
-        if fields.get(name, {}).get("kind") == "number" and all(isinstance(v, int | float | None) for v in given):
-            columns[name] = np.array([np.nan if v is None else v for v in given], np.float64)
-            continue
-        columns[name] = values = np.empty(len(rows), object)
-        values[:] = [_cell(value, spellings.get(name, AS_WRITTEN)) for value in given]
-    return Table("rows", columns, Places.of_rows("row", len(rows)), f"{len(rows)} rows")
-
-
-def _cell(value: Any, spelling: str) -> str | File | None:
-    if isinstance(value, str):
-        return respell(value, spelling)
-    return value if value is None or isinstance(value, File) else str(value)
 
 
 def _positions(table: Table, spec: Mapping[str, Any], data: Any) -> tuple[Table, tuple[str, ...]]:

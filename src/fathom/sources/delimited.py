@@ -23,7 +23,7 @@ from fathom.sources.parts.captions import is_captioned
 from fathom.sources.parts.columns import default_names, find_column, rows_and_columns, shared_strings, unique_names
 from fathom.sources.parts.decimals import rewrite
 from fathom.sources.parts.dialect import Dialect, rows_of, sniff
-from fathom.sources.parts.encoding import decode, is_broken
+from fathom.sources.parts.encoding import decode, is_broken, mended
 from fathom.sources.parts.files import as_path, is_file, is_folder, read_bytes, short_name, suffix
 from fathom.sources.parts.header import MOST_ROWS, has_header, is_number
 from fathom.sources.parts.linked import open_linked
@@ -43,6 +43,7 @@ class _Rows:
     lines: list[int]
     left_out: list[LeftOut]
     num_spanning: int = 0  # rows that reach over several lines
+    first_damage: str = ""  # of the first row, which is kept, mended, until it is known whether it is the header
 
 
 def claims(data: Any) -> str | None:
@@ -109,6 +110,12 @@ def _read(path: Path, delimiter: str | None, encoding: str | None, header: bool 
     dialect, rows = _best_rows(path, lines[skipped:], skipped, dialect)
     _refuse_unreadable(path, rows, dialect)
     is_headed, why = _header(rows, dialect, header, short)
+    if rows.first_damage and (not is_headed or short is not None):
+        rows.left_out.append(LeftOut(f"{path}:{rows.lines.pop(0)}", rows.first_damage))
+        del rows.cells[0]
+        _refuse_unreadable(path, rows, dialect)
+    elif rows.first_damage:
+        why += f"; {rows.first_damage}, which stands in its names as \ufffd"
     notes += [dialect.describe(), f"encoding {used}{_doubt(used, encoding)}"]
     notes += ["quotes are ordinary characters"] if '"' in text and not dialect.is_quoted else []
     notes += [f"{'header' if is_headed else 'no header'}: {why}"]
@@ -124,7 +131,7 @@ def _table(path: Path, rows: _Rows, width: int, is_headed: bool, short: list[str
             f"{path} has a header ({shown}{' …' if width > 5 else ''}) and no rows below it. "
             "Expected one row for each example; if that line is data, say header=false."
         )
-    given = _fill_up(short, rows) if short is not None else rows.cells[0]
+    given = _fill_up([_mended(cell) for cell in short], rows) if short is not None else rows.cells[0]
     names, renamed = unique_names(given) if is_headed else (default_names(width), [])
     return Table(
         name=short_name(path),
@@ -143,7 +150,8 @@ def _header(rows: _Rows, dialect: Dialect, given: bool | None, short: list[str] 
         return given, "as given"
     if dialect.cut != "delimiter":
         return False, "lines of text have none"
-    return has_header(rows.cells[: MOST_ROWS + 1])
+    first = [cell.replace("\ufffd", "") for cell in rows.cells[0]] if rows.first_damage else rows.cells[0]
+    return has_header([first, *rows.cells[1 : MOST_ROWS + 1]])
 
 
 def _short_header(lines: list[str], skipped: int, dialect: Dialect) -> tuple[list[str] | None, int]:
@@ -207,14 +215,15 @@ def _rows_from(path: Path, lines: list[str], start: int, skipped: int, dialect: 
         first, previous = previous, start + line_number
         number = first + 1 + skipped
         if len(row) == width:
-            cells = _damage(row)
+            damage = _damage(row)
             rows.num_spanning += previous - first > 1
-            if cells is None:
-                rows.cells.append(row)
+            if damage is None or not (rows.cells or rows.left_out):
+                rows.first_damage = rows.first_damage or damage or ""
+                rows.cells.append(row if damage is None else [_mended(cell) for cell in row])
                 rows.lines.append(number)
             else:
-                rows.left_out.append(LeftOut(f"{path}:{number}", cells))
-        elif any(c.strip() for c in row):
+                rows.left_out.append(LeftOut(f"{path}:{number}", damage))
+        elif len(row) > 1 or any(c.strip() for c in row):  # else a blank line
             is_spanning = previous - first > 1
             why = _misfit(row, width) + (" (a quote is not closed?)" if is_spanning else "")
             rows.left_out.append(LeftOut(f"{path}:{number}", why))
@@ -226,6 +235,10 @@ def _rows_from(path: Path, lines: list[str], start: int, skipped: int, dialect: 
 
 def _misfit(row: list[str], width: int) -> str:
     return f"{len(row)} value{'s' * (len(row) != 1)} where {width} were expected"
+
+
+def _mended(cell: str) -> str:
+    return mended(cell).replace("\0", "\ufffd")
 
 
 def _damage(row: list[str]) -> str | None:

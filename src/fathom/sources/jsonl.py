@@ -19,7 +19,7 @@ from fathom.sources.parts.columns import find_column, rows_and_columns
 from fathom.sources.parts.encoding import decode
 from fathom.sources.parts.files import as_path, is_file, is_folder, read_bytes, short_name, suffix
 from fathom.sources.parts.linked import open_linked
-from fathom.sources.parts.records import columns_of
+from fathom.sources.parts.records import columns_of, flatten, is_halved
 
 ENDINGS = (".jsonl", ".ndjson")
 
@@ -78,13 +78,17 @@ def _object(line: str) -> dict[str, Any] | str:
     """The object of a line, or why there is none."""
     try:
         value = json.loads(line)
+        if not isinstance(value, dict):
+            return f"a JSON object was expected, found {type(value).__name__}"
+        if "\\ud" in line.lower() and is_halved(value):
+            return "it holds half a character (a lone surrogate such as \\ud800)"
+        return flatten(value) or "it is an empty object"
     except json.JSONDecodeError as error:
         return f"it is not JSON: {error.msg} at character {error.pos + 1}"
     except RecursionError:
         return "it is nested too deeply"
-    if not isinstance(value, dict):
-        return f"a JSON object was expected, found {type(value).__name__}"
-    return value if value else "it is an empty object"
+    except ValueError:  # Python's bound on the digits of a whole number
+        return "it holds a number of thousands of digits"
 
 
 def _refuse_unreadable(path: Path, rows: list[dict[str, Any]], left_out: list[LeftOut]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fathom.data import Table
+from fathom.data import UNPACKING, Table
 from fathom.errors import UserError
 from fathom.sources.parts.files import as_path, is_file, short_name, suffix
 from fathom.sources.parts.named_arrays import role_of, table_of
+from fathom.sources.parts.unpacking import refuse_bomb
 
 
 def claims(data: Any) -> str | None:
@@ -27,17 +28,23 @@ def open(data: Any, *, target: str | int | None = None) -> Table:
     path = as_path(data)
     assert path is not None, "claims() said that this is a path"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is a single array (.npy), not an archive. Save it with numpy.savez(x=…, y=…).")
-            names = list(archive.files)
-            arrays: dict[str, Any] = {n: archive[n] if role_of(n) else None for n in names}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise UserError(f"{path} cannot be read as .npz: {error}. Write it again with numpy.savez.") from error
+        arrays = _arrays(path)
     except UserError:
         raise
-    except ValueError as error:
+    except (*UNPACKING, OSError) as error:
+        pickled = " Arrays of Python objects are pickles and are not opened." if "allow_pickle" in str(error) else ""
         raise UserError(
-            f"{path}: {error} Arrays of Python objects are pickles and are not opened. Save numbers or fixed text."
+            f"{path} cannot be read as .npz: {str(error)[:300]}.{pickled} Write it again with numpy.savez, of numbers "
+            "or fixed text."
         ) from error
     return table_of(arrays, short_name(path), str(path), target)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """The arrays whose names say what they are, None under the other names."""
+    with np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f"{path} is a single array (.npy), not an archive. Save it with numpy.savez(x=…, y=…).")
+        with zipfile.ZipFile(path) as zipped:
+            refuse_bomb(path, sum(info.file_size for info in zipped.infolist()), path.stat().st_size)
+        return {name: archive[name] if role_of(name) else None for name in archive.files}

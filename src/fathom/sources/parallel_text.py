@@ -23,7 +23,7 @@ from fathom.sources.parts.join import join_parts
 _NAME = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)$")
 # Endings of two or three letters that are no languages.
 NOT_LANGUAGES = frozenset(("txt", "csv", "tsv", "npz", "jpg", "png", "gif", "zip", "tar", "pdf", "bin", "log", "cfg",
-                           "ini", "xml", "psv", "tab", "dat", "md", "py", "js"))  # fmt: skip
+                           "ini", "xml", "psv", "tab", "dat", "npy", "pkl", "pt", "pth", "md", "py", "js"))  # fmt: skip
 
 Files = Mapping[str, Mapping[str, Path]]  # part → language → file
 

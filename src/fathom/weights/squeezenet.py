@@ -19,7 +19,6 @@ torchvision distributes pickled files, which nothing here opens, because a pickl
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fathom.data import UNPACKING
 from fathom.errors import UserError
 from fathom.weights.parts.blueprint import Blueprint
 from fathom.weights.parts.labels import class_names, labels_of
@@ -149,5 +149,5 @@ def open_npz(path: str | Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (*UNPACKING, OSError, TypeError) as error:
         raise UserError(f"{path} is no numpy archive of plain arrays (.npz): {error}.") from None

@@ -158,15 +158,14 @@ def _seconds_a_round(growth: Growth) -> float:
 
 
 def _parameters(data: Data, settings: dict[str, Any], seed: int) -> dict[str, Any]:
-    classes = data.task.num_outputs
-    objective = "regression" if data.task.kind == "regress" else "binary" if classes == 2 else "multiclass"
+    objective, _, classes = objective_of(data.task).partition(" num_class:")
     # By columns is 1.7 times as quick for 588 features of pictures, by rows for ordinary tables; LightGBM's own choice
     # is made by timing, and would make runs differ.
     few = min(1.0, len(data.train) / SMALL)
     wide = data.train.shape[1] > 200
     return {
         "objective": objective,
-        "num_class": classes if objective == "multiclass" else 1,
+        "num_class": int(classes or 1),
         "metric": "",  # the objective's own
         "learning_rate": settings["learning_rate"],
         "num_leaves": settings["leaves"],
@@ -188,6 +187,13 @@ def _parameters(data: Data, settings: dict[str, Any], seed: int) -> dict[str, An
         "num_threads": data.threads,
         "verbosity": -1,
     }
+
+
+def objective_of(task: Task) -> str:
+    """As LightGBM writes it into its texts: "regression", "binary" or "multiclass num_class:5"."""
+    if task.kind == "regress":
+        return "regression"
+    return "binary" if task.num_outputs == 2 else f"multiclass num_class:{task.num_outputs}"
 
 
 def threads_for(rows: int) -> int:

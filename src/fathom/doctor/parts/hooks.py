@@ -15,15 +15,22 @@ from torch import Tensor
 
 _told: list[Callable[[Tensor], None]] = []
 _original = torch.autograd.backward
+_depth = 0  # of backpropagations within each other
 
 
 @wraps(_original)
 def _backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    global _depth
     losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    for tell in tuple(_told):
+    # Under a mode of torch, such as a default device, the original calls this one again.
+    for tell in tuple(_told) if _depth == 0 else ():
         for loss in losses:
             tell(loss)
-    _original(losses, *args, **kwargs)
+    _depth += 1
+    try:
+        _original(losses, *args, **kwargs)
+    finally:
+        _depth -= 1
 
 
 def before_backward(tell: Callable[[Tensor], None]) -> Callable[[], None]:

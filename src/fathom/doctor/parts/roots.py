@@ -9,7 +9,8 @@ that have grown, numbers on the edge of what the operation takes, or a precision
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,12 +33,13 @@ TOLD = {"masked_fill", "full", "full_like", "fill", "where", "scalar_tensor", "e
 class Root:
     """Where it showed first."""
 
-    way: str  # "input", "weights", "forwards", "loss" or "backwards"
+    way: str  # "input", "weights", "forwards", "loss", "answers" or "backwards"
     module: str = ""  # its name in the model; "" is the model's own forward pass
     operation: str = ""  # 'log', 'div', 'sqrt'
     rows: list[int] = field(default_factory=list)  # of the batch
     least: float = 0.0  # of what went in
     greatest: float = 0.0
+    call: Call | None = None  # the forward pass in which it did
 
 
 class _Watched(TorchDispatchMode):
@@ -70,8 +72,19 @@ class Call:
     part: nn.Module
     args: Any
     kwargs: Any
-    random: dict[str, Tensor]  # torch's random numbers as they were
-    from_above: Tensor | None = None
+    random: dict[str, Tensor]  # torch's random numbers as they were; empty where nothing draws any
+    autocast: torch.dtype | None = None  # of the CPU or of CUDA devices, where it was on
+    made: Tensor | None = None  # its answer, which retains its gradient,
+    is_asked: bool = False  # because we asked it to
+
+    @property
+    def from_above(self) -> Tensor | None:
+        return None if self.made is None or self.made.grad is None else self.made.grad.detach()
+
+    def precision(self, *, is_left: bool = False) -> AbstractContextManager[Any]:
+        """The types of numbers that the call was made in; with `is_left` those of its weights."""
+        device = next((one.device.type for one in self.part.parameters()), "cpu")
+        return torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None and not is_left)
 
 
 def find_root(model: nn.Module, calls: Sequence[Call], of_loss: Sequence[str]) -> Root | None:
@@ -84,27 +97,33 @@ def find_root(model: nn.Module, calls: Sequence[Call], of_loss: Sequence[str]) -
         given = [one for one in tree_leaves((call.args, call.kwargs)) if _is_number(one)]
         # What another part of the model has made is not read from outside.
         if rows := sorted({row for one in given if one.grad_fn is None for row in _bad_rows(one)}):
-            return Root("input", rows=rows)
+            return Root("input", rows=rows, call=call)
     if bad := [name for name, p in model.named_parameters() if not _finite(p)]:
         return Root("weights", bad[0].rpartition(".")[0], bad[0].rpartition(".")[2])
     names = {part: name for name, part in model.named_modules()}
-    kept, buffers = random_states(), {name: value.clone() for name, value in model.named_buffers()}
+    kept = random_states()
+    # Copies take the place of buffers: backpropagation, still to come, refuses originals that were written to.
+    buffers = [(part, name, value) for part in model.modules() for name, value in part.named_buffers(recurse=False)]
+    for part, name, value in buffers:
+        setattr(part, name, value.clone())
     try:
         again = [_again(call, names) for call in calls]
-        if forwards := [watched.root for _, watched, _ in again if watched.root is not None]:
-            return forwards[0]
+        for call, (_, watched, _) in zip(calls, again, strict=True):
+            if watched.root is not None:
+                return replace(watched.root, call=call)
         for call in calls:
             if call.from_above is None or not _finite(call.from_above):
                 on_edge = next((name for name in of_loss if name in ON_THE_EDGE), "")
-                return Root(
-                    "loss", operation=on_edge, rows=[] if call.from_above is None else _bad_rows(call.from_above)
-                )
-        found = [_backwards(call, answer, owner) for call, (answer, _, owner) in zip(calls, again, strict=True)]
-        return next((root for root in found if root is not None), None)
+                rows = [] if call.from_above is None else _bad_rows(call.from_above)
+                return Root("loss", operation=on_edge, rows=rows, call=call)
+        for call, (answer, _, owner) in zip(calls, again, strict=True):
+            if (root := _backwards(call, answer, owner)) is not None:
+                return replace(root, call=call)
+        return None
     finally:
         set_random_states(kept)
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
+        for part, name, value in buffers:
+            setattr(part, name, value)
 
 
 def _again(call: Call, names: dict[nn.Module, str]) -> tuple[Any, _Watched, dict[Any, str]]:
@@ -113,8 +132,9 @@ def _again(call: Call, names: dict[nn.Module, str]) -> tuple[Any, _Watched, dict
     handles = [hook for part in call.part.modules() for hook in _follow(names[part], part, watched, owner)]
     args, kwargs = tree_map(_detached, (call.args, call.kwargs))
     try:
-        set_random_states(call.random)
-        with torch.enable_grad(), watched:
+        if call.random:
+            set_random_states(call.random)
+        with torch.enable_grad(), call.precision(), watched:
             return call.part(*args, **kwargs), watched, owner
     finally:
         for handle in handles:

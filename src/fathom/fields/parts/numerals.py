@@ -44,8 +44,8 @@ def read(words: Sequence[str], decimal: str = ".") -> np.ndarray:
 
 
 def _read_all(words: Sequence[str]) -> np.ndarray | None:
-    """The fast way, where every word is a plain number. (Python also takes '1_000': we do not.)"""
-    if any("_" in word for word in words):
+    """The fast way, where every word is a plain number. (Python also takes '1_000' and '１': we do not.)"""
+    if any("_" in word or not word.isascii() for word in words):
         return None
     try:
         return np.asarray(list(words), dtype=np.str_).astype(np.float64) if len(words) else np.zeros(0)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from fathom.errors import UserError
 from fathom.rooms import nearest
 
+MOST_SIZE = 1_000_000  # nobody's width or depth is above it, and a list of as many layers still fits into memory
+
 
 def refuse_inputs(whose: str, takes: str, inputs: Mapping[str, Mapping[str, Any]]) -> NoReturn:
     """Raises UserError: which inputs the model takes, and which were found."""
@@ -36,8 +38,10 @@ def check_choice(name: str, found: object, known: Iterable[str]) -> str:
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse widths and depths below 1. Raises UserError naming the option."""
+    """Refuse widths and depths below 1 and above MOST_SIZE. Raises UserError naming the option."""
     for name, size in sizes.items():
+        if size > MOST_SIZE:
+            raise UserError(f"model.{name}={size}: expected at most {MOST_SIZE:,}.")
         if size < 1:
             raise UserError(f"model.{name}={size}: expected at least 1, for example model.{name}=2.")
 

@@ -35,13 +35,14 @@ def mistaken_examples(facts: Facts, examples: Sequence[Mistaken]) -> Html | None
     if all(e.picture is None and e.text is None for e in examples):
         body = _as_table(facts, examples)
     else:
-        body = element("div", *[_card(facts, e) for e in examples], class_="cards")
+        body = element("div", *[card(facts, e) for e in examples], class_="cards")
     first, look = LEADS.get(facts.kind, LEADS["regress"])
     why = f"{first} Look for {look}, and for what these examples have in common."
     return figure("Most mistaken", Html(paragraph(why, kind="lead") + body), wide=True)
 
 
-def _card(facts: Facts, example: Mistaken) -> Html:
+def card(facts: Facts, example: Mistaken) -> Html:
+    """One example with what a person can look at, and the answer it got."""
     shown = []
     if example.picture is not None:
         small = max(example.picture.shape[:2]) <= 96

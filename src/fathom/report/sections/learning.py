@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fathom.report.axes import Axis, axis, log_axis, whole_axis
-from fathom.report.charts import Curve, curves
+from fathom.report.axes import axis, whole_axis
+from fathom.report.charts import Curve, curves, loss_axis
 from fathom.report.facts import Facts
 from fathom.report.html import Html, element
 from fathom.report.numbers import spoken
@@ -39,7 +39,7 @@ def _one_model(facts: Facts, model: str, trainings: Sequence[Training], named: b
     losses += [_with_best(t, "validate_loss", "validate") for t in trainings]
     measure = [_with_best(t, column, "validate", metric.scale) for t in trainings]
     whose = f"{spoken(model)}: " if named else ""
-    loss_plot = curves(losses, x, _loss_axis(losses), says=f"{whose}loss by epoch", x_title="epoch")
+    loss_plot = curves(losses, x, loss_axis(losses), says=f"{whose}loss by epoch", x_title="epoch")
     metric_axis = axis(_ups(measure))
     metric_plot = curves(measure, x, metric_axis, says=f"{whose}{metric.label} by epoch", x_title="epoch")
     unit = ", %" if metric.unit == "%" else ""
@@ -65,12 +65,6 @@ def _with_best(training: Training, column: str, kind: str, scale: int = 1) -> Cu
 
 def _ups(lines: Sequence[Curve]) -> list[float]:
     return [up for line in lines for _, up in line.points if math.isfinite(up)]
-
-
-def _loss_axis(lines: Sequence[Curve]) -> Axis:
-    """Losses that fall by more than a factor of thirty are drawn on a logarithmic scale."""
-    ups = _ups(lines)
-    return log_axis(ups) if ups and min(ups) > 0 and max(ups) > 30 * min(ups) else axis(ups)
 
 
 def _in_words(trainings: Sequence[Training]) -> str:

@@ -23,7 +23,6 @@ def making(facts: Facts) -> Html | None:
         _split(facts),
         _story(facts),
         _fields(facts),
-        _findings(facts),
         _left_out(facts),
         _choices(facts),
     )
@@ -87,16 +86,6 @@ def _guesses(facts: Facts) -> dict[str, str]:
             if line.startswith(start):
                 found.setdefault(name, line[len(start) :])
     return found
-
-
-def _findings(facts: Facts) -> Html | None:
-    if not facts.findings:
-        return None
-    items = []
-    for finding in facts.findings:
-        title = element("b", finding.get("name") or finding.get("id", "finding"))
-        items.append(element("li", title, ": ", str(finding.get("text") or finding.get("evidence", ""))))
-    return element("div", element("h3", "What the doctor found"), element("ul", *items, class_="findings"))
 
 
 def _left_out(facts: Facts) -> Html | None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fathom.errors import UserError
+from fathom.sources.parts.unpacking import gunzipped
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TEXTS = (".txt",)
@@ -107,7 +108,7 @@ def read_bytes(path: Path) -> tuple[bytes, list[str]]:
 
 def _decompress(raw: bytes, path: Path) -> bytes:
     try:
-        return gzip.decompress(raw)
+        return gunzipped(raw, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
             f"{path} is a damaged gzip file ({error}). Fetch it again; `gzip -t {path}` checks it."

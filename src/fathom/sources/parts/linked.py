@@ -57,19 +57,25 @@ def _open_column(table: Table, name: str, folder: Path, is_picture: bool) -> Tab
     files = {v: File(os.path.join(folder, v)) for v in set(kept) if v is not None}
     opened = objects([None if v is None else files[v] if is_picture else _text(files[v]) for v in kept])
     what = "pictures" if is_picture else "text files"
+    outside = sum(_leads_out(v) for v in files)
+    said = f", {outside:,} of them outside of it" if outside else ""
     return replace(
         table,
         columns={**table.columns, name: opened},
-        notes=(*table.notes, f"{name} names {what} in {folder}: opened"),
+        notes=(*table.notes, f"{name} names {what} in {folder}{said}: opened"),
         left_out=(*table.left_out, *missing),
     )
 
 
+def _leads_out(name: str) -> bool:
+    """Whether a name in a table leads out of its folder, where the table may have no business."""
+    return os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir)
+
+
 def _text(file: File) -> str | None:
-    raw = file.read()
-    if not raw.strip():
-        return None
     try:
-        return decode(raw, file.path)[0].strip() or None
-    except UserError as error:
-        raise UserError(f"{error} It is named by a column of the table; mend it or take its row out.") from error
+        raw = file.read()
+        return decode(raw, file.path)[0].strip() or None if raw.strip() else None
+    except (UserError, OSError) as error:
+        told = error if isinstance(error, UserError) else f"{file} cannot be read: {error.strerror or error}."
+        raise UserError(f"{told} It is named by a column of the table; mend it or take its row out.") from error

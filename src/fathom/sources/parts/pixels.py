@@ -15,7 +15,7 @@ CHANNELS = (1, 3, 4)
 
 def columns_of(values: np.ndarray, where: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """Columns of an array whose first axis is rows: "image" for 3-D and 4-D, x0 … for 2-D, "x" or "text" for 1-D."""
-    values = _without_objects(values)
+    values = _without_objects(values, where)
     if values.ndim == 0 or 0 in values.shape:
         raise UserError(f"{where} has the shape {values.shape}. Expected rows of data along its first axis.")
     if values.ndim == 1:
@@ -68,7 +68,7 @@ def _as_bytes(values: np.ndarray, where: str) -> tuple[np.ndarray, str]:
 
 def as_labels(values: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
     """One value a row. One-hot rows become the number of their class."""
-    values = _without_objects(values)
+    values = _without_objects(values, where)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 2 and _is_one_hot(values):
@@ -92,8 +92,10 @@ def as_array(values: Any) -> np.ndarray:
         raise UserError(f"These values cannot be an array: {error}. Expected rows of equal length.") from error
 
 
-def _without_objects(values: np.ndarray) -> np.ndarray:
-    """Text and 1-D objects as a column of a `Table` holds them."""
+def _without_objects(values: np.ndarray, where: str = "An array") -> np.ndarray:
+    """Text and 1-D objects as a column of a `Table` holds them. Raises UserError for what no column holds."""
+    if values.dtype.kind not in "biufMOUS":
+        raise UserError(f"{where} of {values.dtype} is no column. Expected numbers, texts or dates.")
     if values.dtype.kind in "US":
         words = values.astype(str) if values.dtype.kind == "S" else values
         flat = objects([w.strip() or None for w in words.ravel().tolist()])

@@ -18,6 +18,8 @@ import numpy as np
 from fathom.data import File
 from fathom.sources.parts.columns import objects
 
+LARGEST = 1 << 1023  # of whole numbers that a float can hold; digits beyond it are words
+
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """A column for every key that occurs, in order of first appearance; missing where a row lacks it."""
@@ -34,6 +36,15 @@ def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def is_halved(value: Any) -> bool:
+    """Whether a value of JSON holds a lone surrogate: half a character, which cannot be written to any file."""
+    if isinstance(value, str):
+        return any("\ud800" <= sign <= "\udfff" for sign in value)
+    if isinstance(value, Mapping):
+        return any(is_halved(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(is_halved, value))
 
 
 def typed(values: Sequence[Any]) -> np.ndarray:
@@ -76,7 +87,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "bool"
     if isinstance(value, Integral):
-        return "integer"
+        return "integer" if abs(int(value)) < LARGEST else "text"
     if isinstance(value, Real | Decimal):
         return "number"
     if isinstance(value, date | datetime | np.datetime64):

@@ -17,9 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from fathom.data import File, LeftOut, printable
+from fathom.data import UNPACKING, File, LeftOut, printable
 from fathom.errors import UserError
 from fathom.sources.parts.files import part_of_word
+from fathom.sources.parts.unpacking import refuse_bomb
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNSEEN = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -138,12 +139,16 @@ def _is_unseen(name: str) -> bool:
 
 def _folder_listing(folder: Path) -> Listing:
     empty: list[str] = []
-    members = tuple(_walk(folder, empty))
-    return Listing(members, tuple(empty))
+    special: list[LeftOut] = []
+    members = tuple(_walk(folder, empty, special))
+    return Listing(members, tuple(empty), tuple(special))
 
 
-def _walk(folder: Path, empty: list[str] | None = None) -> Iterator[Member]:
-    """Files in order of name. Links to folders are followed, but no folder is visited twice."""
+def _walk(folder: Path, empty: list[str] | None = None, special: list[LeftOut] | None = None) -> Iterator[Member]:
+    """Files in order of name. Links to folders are followed, but no folder is visited twice.
+
+    Pipes, sockets and devices, from which reading may never end, are put into `special`.
+    """
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -157,7 +162,12 @@ def _walk(folder: Path, empty: list[str] | None = None) -> Iterator[Member]:
         names = sorted(n for n in names if not _is_unseen(n))
         if empty is not None and not names and not folders and steps:
             empty.append(root)
-        yield from (Member((*steps, name), File(os.path.join(root, name))) for name in names)
+        for name in names:
+            path = os.path.join(root, name)
+            if os.path.isfile(path) or not os.path.exists(path):  # a link to nothing is told of when it is read
+                yield Member((*steps, name), File(path))
+            elif special is not None:
+                special.append(LeftOut(printable(path), "it is no file"))
 
 
 @lru_cache(maxsize=2)  # every source asks what the archive holds; listing a compressed tar reads all of it
@@ -166,14 +176,19 @@ def _archive_listing(archive: str, _changed: int) -> Listing:
     left_out: list[LeftOut] = []
     try:
         entries = list(_zip_entries(archive) if zipfile.is_zipfile(archive) else _tar_entries(archive))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except UserError:
+        raise
+    except (*UNPACKING, OSError) as error:
         raise UserError(f"{archive} cannot be read as an archive: {error}. Fetch it again.") from error
-    for name, problem in entries:
+    last = {name: place for place, (name, _) in enumerate(entries)}
+    for place, (name, problem) in enumerate(entries):
         steps = tuple(s for s in name.replace("\\", "/").split("/") if s not in ("", "."))
         if not steps or any(_is_unseen(s) for s in steps if s != ".."):
             continue
         if problem is None and (".." in steps or name.startswith(("/", "\\")) or name[1:3] in (":/", ":\\")):
             problem = "its path leads out of the archive"
+        if problem is None and last[name] != place:
+            problem = "another file of this name comes later in the archive"
         if problem is None:
             members.append(Member(steps, File(name, archive)))
         else:
@@ -183,6 +198,7 @@ def _archive_listing(archive: str, _changed: int) -> Listing:
 
 def _zip_entries(archive: str) -> Iterator[tuple[str, str | None]]:
     with zipfile.ZipFile(archive) as zipped:
+        refuse_bomb(archive, sum(info.file_size for info in zipped.infolist()), os.path.getsize(archive))
         for info in zipped.infolist():
             if info.is_dir():
                 continue
@@ -193,8 +209,11 @@ def _zip_entries(archive: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _tar_entries(archive: str) -> Iterator[tuple[str, str | None]]:
+    unpacked, packed = 0, os.path.getsize(archive)
     with tarfile.open(archive) as tar:
         for info in tar:
+            unpacked += info.size
+            refuse_bomb(archive, unpacked, packed)  # what is told here is unpacked on the way to what comes next
             if info.isdir():
                 continue
             yield (

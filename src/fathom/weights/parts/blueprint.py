@@ -52,6 +52,11 @@ class Settings(dict[str, Any]):
         raise UserError(f"{self.where} does not say '{name}', which cannot be guessed.")
 
 
+# What a text for a number, a list too short, or a size beyond all measure leads to.
+WRONG_KIND = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError, RuntimeError, MemoryError,
+              AssertionError)  # fmt: skip
+
+
 @contextmanager
 def reading(where: object) -> Iterator[None]:
     """What fails in here fails for a setting of the wrong kind (a text for a number, a list too short): a UserError."""
@@ -59,7 +64,7 @@ def reading(where: object) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError) as error:
+    except WRONG_KIND as error:
         raise UserError(
             f"{where} has a setting of the wrong kind: {type(error).__name__}: {error}. Compare it with the file that "
             "came with the weights, or fetch that again."

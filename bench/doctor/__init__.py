@@ -1,0 +1,1 @@
+"""The doctor's benchmark: distinct configurations, healthy and with one fault each; see docs/doctor-benchmark.md."""

@@ -1,0 +1,158 @@
+"""Kill runs at random moments, take them up, and compare them with the run that was never interrupted, bit by bit.
+
+    python bench/kill.py --kills 100 --seed 0
+
+Three tasks in turn: a table with accumulation, an average of weights and patience; pictures that are augmented; texts.
+Each run is killed by SIGKILL, a third of them twice, at a moment drawn over the whole command, and goes on by `fathom
+resume`. What a reader would get wrong: a command that is killed before its folder stands has kept nothing, and there
+is nothing to resume; it is typed again, and counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from same_run import differing
+
+# In the child every epoch is kept, as it is in trainings whose epochs take longer than these.
+CHILD = "import fathom.networks as n, fathom.cli, sys; n.SECONDS_BETWEEN_CHECKPOINTS = 0.0; sys.exit(fathom.cli.main())"
+AGAIN = 0.33  # of the runs are killed a second time
+SHARED = [
+    "--seed",
+    "3",
+    "split.folds=1",
+    "baselines={linear: {}}",
+    "explain_rows=20",
+    "threads=1",
+    "train.schedule=cosine",
+]
+TASKS = {
+    "table": ["model=mlp", "train.epochs=8", "train.accumulate=2", "train.average=1.0", "train.patience=3"],
+    "pictures": ["model=resnet", "model.width=16", "train.epochs=4", "train.average=0.5"],
+    "texts": ["model=transformer", "train.epochs=5", "train.label_smoothing=0.1"],
+}
+
+
+def write_data(task: str, folder: Path) -> Path:
+    """A small data set of that kind: numbers and words, digits, sentences."""
+    random = np.random.default_rng(0)
+    path = folder / f"{task}.csv"
+    if task == "table":
+        x = random.normal(size=(900, 4))
+        colour = random.choice(["red", "green", "blue"], size=900)
+        y = (x[:, 0] + (colour == "red") + 0.5 * random.normal(size=900)) > 0.3
+        lines = [
+            f"{a:.4f},{b:.4f},{c:.4f},{d:.4f},{e},{int(f)}" for (a, b, c, d), e, f in zip(x, colour, y, strict=True)
+        ]
+        path.write_text("\n".join(["a,b,c,d,colour,label", *lines]) + "\n")
+    elif task == "texts":
+        words = [f"word{i}" for i in range(60)]
+        lines = []
+        for label in random.integers(2, size=900):
+            chosen = [
+                *random.choice(words[:50], size=7),
+                *random.choice(words[50 + 5 * label : 55 + 5 * label], size=2),
+            ]
+            lines.append(f"{' '.join(random.permutation(chosen))},{['no', 'yes'][label]}")
+        path.write_text("\n".join(["text,label", *lines]) + "\n")
+    else:
+        return Path("digits")
+    return path
+
+
+def command(task: str, data: Path, out: Path) -> list[str]:
+    return [sys.executable, "-c", CHILD, "fit", str(data), "--out", str(out), *SHARED, *TASKS[task]]
+
+
+def resume(out: Path) -> list[str]:
+    return [sys.executable, "-c", CHILD, "resume", str(out)]
+
+
+def completed(arguments: list[str]) -> float:
+    """Run to the end; the seconds it took."""
+    begun = time.monotonic()
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+    return time.monotonic() - begun
+
+
+def killed(arguments: list[str], after: float) -> bool:
+    """Start, and kill after so many seconds; whether it was still running then."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def stands(out: Path) -> bool:
+    """Whether enough was kept to go on from."""
+    return (out / "recipe.yaml").exists()
+
+
+def attempt(
+    task: str, data: Path, whole: Path, seconds: float, out: Path, random: np.random.Generator
+) -> dict[str, object]:
+    """One run, killed and taken up until it is done, beside the one that was never killed."""
+    times = 1 + int(random.random() < AGAIN)
+    moments, nothing_kept = [], 0
+    for _ in range(times):
+        moment = float(random.uniform(0.0, 1.1 * seconds))
+        was_running = killed(resume(out) if stands(out) else command(task, data, out), moment)
+        moments.append(round(moment, 3) if was_running else None)
+        if not stands(out):
+            nothing_kept += 1
+            shutil.rmtree(out, ignore_errors=True)
+    completed(resume(out) if stands(out) else command(task, data, out))
+    return {"task": task, "killed_at": moments, "nothing_kept": nothing_kept, "differing": differing(whole, out)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="runs that are killed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a file of JSON lines, one for each run")
+    given = parser.parse_args()
+    random = np.random.default_rng(given.seed)
+    results = []
+    with tempfile.TemporaryDirectory(prefix="fathom-kill-") as name:
+        folder = Path(name)
+        data = {task: write_data(task, folder) for task in TASKS}
+        seconds = {}
+        for task in TASKS:
+            seconds[task] = completed(command(task, data[task], folder / f"{task}-whole"))
+            print(f"{task}: never killed, {seconds[task]:.1f} s", flush=True)
+        for number in range(given.kills):
+            task = list(TASKS)[number % len(TASKS)]
+            out = folder / f"{task}-{number}"
+            result = attempt(task, data[task], folder / f"{task}-whole", seconds[task], out, random)
+            results.append(result)
+            print(json.dumps(result), flush=True)
+            if given.out is not None:
+                with given.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+            if not result["differing"]:
+                shutil.rmtree(out)
+    same = sum(not result["differing"] for result in results)
+    early = sum(bool(result["nothing_kept"]) for result in results)
+    late = sum(None in result["killed_at"] for result in results)  # type: ignore[operator]
+    print(f"{same} of {len(results)} ended the same to the last bit; {early} were killed before their folder stood, "
+          f"{late} had ended before they were to be killed.")  # fmt: skip
+    sys.exit(same < len(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the doctor does about a finding: one remedy each. All of them can be taken back."""
