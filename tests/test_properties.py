@@ -176,6 +176,7 @@ def pictures(draw: st.DrawFn) -> tuple[str, bytes]:
     return draw(st.sampled_from([".png", ".jpg", ".gif", ".webp", ".tif"])), raw
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @chance(PICTURES)
 @given(made=st.lists(pictures(), min_size=1, max_size=4))
 def test_pictures(made: list[tuple[str, bytes]], tmp_path_factory: Any) -> None:

@@ -43,7 +43,9 @@ class Overfitting(Family):
             self.best, self.best_step, self.trained_at_best, self.times = losses, moment.step - 1, trained, 0
             return
         is_paired = len(losses) > 1
-        regret = (mean - float(self.best.mean())) / max(self.first - float(self.best.mean()), 1e-12)
+        # The first rows may be judged late, when most is learned already; the untrained model's loss tells of more.
+        begin = max(self.first, moment.history.untrained) if math.isfinite(moment.history.untrained) else self.first
+        regret = (mean - float(self.best.mean())) / max(begin - float(self.best.mean()), 1e-12)
         is_worse = regret > (REGRET if is_paired else REGRET_OF_MEANS) and not trained > RISE * self.trained_at_best
         if is_worse and is_paired:
             difference = losses - self.best

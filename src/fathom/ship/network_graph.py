@@ -113,6 +113,8 @@ def _on_cpu(network: Network) -> Network:
 
 
 def _refusal(name: str, error: Exception) -> str:
+    while error.__cause__ is not None:  # the outer ones say only how far it came
+        error = error.__cause__  # type: ignore[assignment]
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
         f"'{name}' cannot be exported: PyTorch's exporter does not follow it ({first[:200]}). Export another model of "
