@@ -3,7 +3,6 @@
     python -m bench.doctor --seed 1 --cases 420            # development, about 12 minutes on two quiet cores
     python -m bench.doctor --seed 1 --cases 420 --locked   # the locked test: each seed once
     python -m bench.doctor --data --seed 1 --cases 200     # tables, before any training
-    python -m bench.doctor --data --seed 1 --cases 200     # tables, before any training
     python -m bench.doctor --spread | --cost | --not-finite
 
 What doctors say is written to predictions.jsonl and its hash printed before the truth of any case is joined to it.

@@ -346,7 +346,7 @@ FAULTS: dict[str, Fault] = {
     "start_large": Fault(start_large, ("F8", "F2"), fits=_plain),
     "start_small": Fault(start_small, ("F8", "T3"), fits=lambda one, t: _plain(one, t) and one.norm == "none"),
     "start_equal": Fault(start_equal, ("F8",), True, _plain),
-    "head_large": Fault(head_large, ("F2", "F8"), fits=_classifies),
+    "head_large": Fault(head_large, ("F2", "F8"), fits=lambda one, t: _classifies(one, t) and bool(_layers(t.model))),
     "tiny_batches": Fault(tiny_batches, ("F7",), True, _has_batch_norm),
     "vanishing": Fault(vanishing, ("T3", "F8", "F9", "T5"), fits=_plain),
     "dying": Fault(dying, ("T4", "F8"), fits=_is_relu),

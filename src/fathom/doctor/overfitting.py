@@ -1,4 +1,5 @@
-"""T6: overfitting: rows that are judged by get worse again, while those that are trained on get no worse.
+"""T6: overfitting: rows that are judged by get worse again, while those that are trained on get no worse; or these are
+known by heart, and those hardly told better than before the first step.
 
 The losses of the same rows now and when they were best are compared row by row, so that noise between rows cancels.
 What a reader would get wrong: a rising loss is not yet fewer right answers. A classifier that has become too sure of
@@ -19,6 +20,9 @@ DEVIATIONS = 4.0  # of the mean difference of pairs
 REGRET = 0.10  # of what had been learned
 REGRET_OF_MEANS = 0.25  # where single rows are not known
 TIMES, TIMES_OF_MEANS = 2, 3  # in a row
+# By heart: shares of the untrained model's loss that training rows cost at most, and judged rows at least.
+BY_HEART, NOT_TOLD, APART = 0.2, 0.6, 3.0
+TIMES_APART = 3  # in a row
 RISE = 1.1  # times: training losses that grow more have another cause
 
 
@@ -28,7 +32,7 @@ class Overfitting(Family):
         self.best: np.ndarray | None = None
         self.best_step = 0
         self.trained_at_best = math.inf
-        self.times = 0
+        self.times = self.times_apart = 0
         self.means: list[list[float]] = []
         self.is_told = False
 
@@ -37,27 +41,50 @@ class Overfitting(Family):
         self.means.append([moment.step - 1, mean])
         if self.is_told or not math.isfinite(mean):
             return
-        trained = moment.history.now
+        trained, untrained = moment.history.now, moment.history.untrained
         if self.best is None or len(losses) != len(self.best) or mean < self.best.mean():
             self.first = mean if self.best is None else self.first
-            self.best, self.best_step, self.trained_at_best, self.times = losses, moment.step - 1, trained, 0
-            return
-        is_paired = len(losses) > 1
-        # The first rows may be judged late, when most is learned already; the untrained model's loss tells of more.
-        begin = max(self.first, moment.history.untrained) if math.isfinite(moment.history.untrained) else self.first
-        regret = (mean - float(self.best.mean())) / max(begin - float(self.best.mean()), 1e-12)
-        is_worse = regret > (REGRET if is_paired else REGRET_OF_MEANS) and not trained > RISE * self.trained_at_best
-        if is_worse and is_paired:
-            difference = losses - self.best
-            is_worse = difference.mean() > DEVIATIONS * difference.std(ddof=1) / len(losses) ** 0.5
-        self.times = self.times + 1 if is_worse else 0
-        if self.times >= (TIMES if is_paired else TIMES_OF_MEANS):
+            self.best, self.best_step, self.trained_at_best = losses, moment.step - 1, trained
+        self.times = self.times + 1 if self._is_worse(losses, trained, untrained) else 0
+        self.times_apart = self.times_apart + 1 if _are_apart(trained, mean, untrained) else 0
+        if self.times >= (TIMES if len(losses) > 1 else TIMES_OF_MEANS) or self.times_apart >= TIMES_APART:
             self.is_told = True
-            yield self._finding(mean, regret, trained, moment)
+            yield self._finding(mean, trained, moment)
 
-    def _finding(self, mean: float, regret: float, trained: float, moment: Moment) -> Finding:
+    def _is_worse(self, losses: np.ndarray, trained: float, untrained: float) -> bool:
+        """Than when they were best, for certain and by much, while training rows are not."""
+        assert self.best is not None
+        is_paired, difference = len(losses) > 1, losses - self.best
+        if self._regret(float(losses.mean()), untrained) <= (REGRET if is_paired else REGRET_OF_MEANS):
+            return False
+        if trained > RISE * self.trained_at_best:
+            return False
+        return not is_paired or difference.mean() > DEVIATIONS * difference.std(ddof=1) / len(losses) ** 0.5
+
+    def _regret(self, mean: float, untrained: float) -> float:
+        """The share of what had been learned that is lost again.
+
+        The first rows may be judged late, when most is learned already; the untrained model's loss tells of more.
+        """
         assert self.best is not None
         best = float(self.best.mean())
+        begin = max(self.first, untrained) if math.isfinite(untrained) else self.first
+        return (mean - best) / max(begin - best, 1e-12)
+
+    def _finding(self, mean: float, trained: float, moment: Moment) -> Finding:
+        assert self.best is not None
+        best, untrained = float(self.best.mean()), moment.history.untrained
+        regret = self._regret(mean, untrained)
+        if self.times_apart >= TIMES_APART:
+            seen = (
+                f"Training rows cost {trained:.4g} now and judged rows {mean:.4g}; before the first step it was about "
+                f"{untrained:.4g}"
+            )
+        else:
+            seen = (
+                f"The loss on judged rows was best at step {self.best_step:,} ({best:.4g}) and is {mean:.4g} now; "
+                f"that on training rows is {trained:.4g}"
+            )
         remedy = (
             f"Nothing: the weights of step {self.best_step:,} or better ones are taken in the end."
             if moment.restores
@@ -66,8 +93,7 @@ class Overfitting(Family):
         )
         return Finding(
             "T6",
-            seen=f"The loss on judged rows was best at step {self.best_step:,} ({best:.4g}) and is {mean:.4g} now, "
-            f"while that on training rows is {trained:.4g}",
+            seen=seen,
             cause="The model learns its training rows by heart. Of a classifier it may also mean that only its "
             "certainty has grown: compare the share of right answers.",
             remedy=remedy,
@@ -78,3 +104,8 @@ class Overfitting(Family):
                       "trained": trained, "judged": self.means[-200:],
                       "advice": moment.restores},
         )  # fmt: skip
+
+
+def _are_apart(trained: float, judged: float, untrained: float) -> bool:
+    """Whether training rows are known by heart and judged rows hardly told; not where the two are on other scales."""
+    return 0 <= trained < BY_HEART * untrained and NOT_TOLD * untrained < judged < APART * untrained < math.inf

@@ -3,7 +3,7 @@
 Where the graph tells the loss of each row, a bad batch shows itself: a few of its rows hold nearly all of it, and
 they are named. A step that went wrong raises the loss of most rows, until the next steps have mended it. What a
 reader would get wrong: a row with a high loss is not a wrong row; hard and rare ones have high losses too. So it is
-told only where the batch is worse than the untrained model.
+told only where the batch is worse than the untrained model, and of a loss in nats where it is more than a quarter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from fathom.doctor.parts.row_losses import of_each_row
 
 WORSE = 0.5  # of the untrained model's loss: so much more is a bad batch;
 SURE, FAR = 0.02, 20.0  # a net that is as good as certain pays any price for a row it has wrong: so many times then
+IN_NATS, SMALL = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits"), 0.25  # no harm
+BEYOND = 2.0  # times the largest of the last losses: less is one of their kind
 MOST_STEPS = 4  # for which a spike lasts; longer is no spike
 CALM = 2  # losses in a row after which it is over
 MOST_TOLD = 3
@@ -36,14 +38,14 @@ class Spikes(Family):
         history = moment.history
         if self.told >= MOST_TOLD or history.has_run_away:
             return
-        if history.stands_out:
+        if history.stands_out and not _is_small(moment):
             if self.spike is None:
                 self.spike = {"step": moment.step, "loss": history.recent[-1][1], "limit": history.limit, "length": 0}
                 self.spike["is_settled"] = len(history.calm) >= ENOUGH
                 self.spike |= {"usual": history.usual, "is_bad": False, **_rows(moment)}
-            self.spike["is_bad"] |= history.is_far(
-                1 + WORSE if history.usual > SURE * history.untrained else FAR, last=1
-            )
+            times = 1 + WORSE if history.usual > SURE * history.untrained else FAR
+            is_alone = history.recent[-1][1] > BEYOND * max(history.calm, default=0.0)
+            self.spike["is_bad"] |= is_alone and history.is_far(times, last=1)
             self.spike["length"] += 1
             self.spike["last"] = history.count
         elif self.spike is not None and history.count - self.spike["last"] >= CALM:
@@ -51,6 +53,12 @@ class Spikes(Family):
             if spike["length"] <= MOST_STEPS and spike["is_bad"] and spike["is_settled"]:
                 self.told += 1
                 yield _finding(spike, moment)
+
+
+def _is_small(moment: Moment) -> bool:
+    """Whether the loss is one in nats, and so low that whatever it was before, the answers are right."""
+    terms = [] if moment.graph is None else moment.graph.terms
+    return len(terms) == 1 and terms[0].kind in IN_NATS and 0 <= moment.history.recent[-1][1] < SMALL
 
 
 def _rows(moment: Moment) -> dict[str, Any]:
