@@ -402,6 +402,45 @@ def test_a_training_that_goes_on_well_is_not_overfitting(seed: int) -> None:
     assert ids(worse) == []
 
 
+def test_rows_known_by_heart_and_judged_rows_hardly_told_are_overfitting() -> None:
+    # Losses of judged rows vary too much to be worse for certain than at their best.
+    each = np.random.default_rng(0).exponential(0.9 * np.log(CLASSES), size=60)
+
+    def judge(doctor: Watch, step: int) -> None:
+        if step % 25 == 24:
+            doctor.judged(each + 1e-3 * step)
+
+    (few,) = batches(1)
+    one = found(trained(mlp(), [few] * 300, rate=1e-2, between=judge), "T6")
+    assert one.seen.startswith("Training rows cost") and one.evidence["trained"] < 0.1
+    # A net that was nearly right when it came is not: what judged rows cost is little, though more than at first.
+    begun = mlp()
+    trained(begun, [few] * 300, rate=1e-2)
+    small = trained(begun, [few] * 300, rate=1e-2, between=lambda doctor, step: doctor.judged(0.02 + 0.0 * each))
+    assert ids(small) == []
+
+
+# Jumps (T2), by losses alone
+
+
+@pytest.mark.parametrize(
+    ("usual", "jump", "in_nats", "is_told"),
+    [
+        (0.02, 0.063, True, False),  # nats: whatever it was, the answers are right
+        (0.02, 0.063, False, True),
+        (0.65, 1.22, False, False),  # less than twice the largest of those before
+        (0.65, 1.6, False, True),
+    ],
+)
+def test_jumps_are_told_where_they_matter(usual: float, jump: float, in_nats: bool, is_told: bool) -> None:
+    moment, family, told = Moment(in_nats=in_nats), Spikes(), []
+    for step, loss in enumerate([usual, 1.01 * usual] * 20 + [jump] + [usual] * 10, start=1):
+        moment.step = step
+        if moment.history.add(loss, step):
+            told += list(family.on_loss(moment))
+    assert [one.id for one in told] == ["T2"] * is_told
+
+
 # Rows that are not shuffled (T7)
 
 

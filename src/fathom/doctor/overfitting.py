@@ -46,7 +46,8 @@ class Overfitting(Family):
             self.first = mean if self.best is None else self.first
             self.best, self.best_step, self.trained_at_best = losses, moment.step - 1, trained
         self.times = self.times + 1 if self._is_worse(losses, trained, untrained) else 0
-        self.times_apart = self.times_apart + 1 if _are_apart(trained, mean, untrained) else 0
+        is_apart = _are_apart(trained, mean, untrained) and not moment.is_small(mean)
+        self.times_apart = self.times_apart + 1 if is_apart else 0
         if self.times >= (TIMES if len(losses) > 1 else TIMES_OF_MEANS) or self.times_apart >= TIMES_APART:
             self.is_told = True
             yield self._finding(mean, trained, moment)

@@ -18,7 +18,6 @@ from fathom.doctor.parts.row_losses import of_each_row
 
 WORSE = 0.5  # of the untrained model's loss: so much more is a bad batch;
 SURE, FAR = 0.02, 20.0  # a net that is as good as certain pays any price for a row it has wrong: so many times then
-IN_NATS, SMALL = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits"), 0.25  # no harm
 BEYOND = 2.0  # times the largest of the last losses: less is one of their kind
 MOST_STEPS = 4  # for which a spike lasts; longer is no spike
 CALM = 2  # losses in a row after which it is over
@@ -38,7 +37,7 @@ class Spikes(Family):
         history = moment.history
         if self.told >= MOST_TOLD or history.has_run_away:
             return
-        if history.stands_out and not _is_small(moment):
+        if history.stands_out and not moment.is_small(history.recent[-1][1]):
             if self.spike is None:
                 self.spike = {"step": moment.step, "loss": history.recent[-1][1], "limit": history.limit, "length": 0}
                 self.spike["is_settled"] = len(history.calm) >= ENOUGH
@@ -53,12 +52,6 @@ class Spikes(Family):
             if spike["length"] <= MOST_STEPS and spike["is_bad"] and spike["is_settled"]:
                 self.told += 1
                 yield _finding(spike, moment)
-
-
-def _is_small(moment: Moment) -> bool:
-    """Whether the loss is one in nats, and so low that whatever it was before, the answers are right."""
-    terms = [] if moment.graph is None else moment.graph.terms
-    return len(terms) == 1 and terms[0].kind in IN_NATS and 0 <= moment.history.recent[-1][1] < SMALL
 
 
 def _rows(moment: Moment) -> dict[str, Any]:

@@ -41,7 +41,6 @@ from fathom.doctor.not_finite import NotFinite, is_finite
 from fathom.doctor.order import Order
 from fathom.doctor.overfitting import Overfitting
 from fathom.doctor.parts.family import Family, Moment
-from fathom.doctor.parts.graph import Graph
 from fathom.doctor.parts.hooks import before_backward
 from fathom.doctor.parts.losses import LossHistory
 from fathom.doctor.parts.schedule import Schedule
@@ -205,10 +204,10 @@ class Watch:
                 if loss.numel() == 1 or not is_finite(loss):
                     self._tell(self._not_finite.before_backward(loss, moment))
             elif moment.history.add(value, moment.step):
-                moment.graph = Graph(loss)
+                moment.see(loss)
                 self._tell_all(self._on_loss)
         if self._is_looking or moment.window:
-            moment.graph = moment.graph or Graph(loss)
+            moment.see(loss)
             self._tell_all(self._on_graph)
         moment.graph = None
 

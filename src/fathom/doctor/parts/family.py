@@ -20,6 +20,8 @@ from fathom.doctor.finding import Finding
 from fathom.doctor.parts.graph import Graph
 from fathom.doctor.parts.losses import LossHistory
 
+IN_NATS = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+SMALL = 0.25  # nats
 NAMES_OF_IDS = ("rows", "ids", "index", "row_ids", "idx")  # under which a batch carries where its rows come from
 
 
@@ -35,6 +37,7 @@ class Moment:
     graph: Graph | None = None  # of the loss that is about to be propagated back
     given: tuple[Any, Any] = ((), {})  # what the model was last called with
     rows_of: Callable[[Any], Sequence[int] | None] | None = None
+    in_nats: bool = False  # the loss is a cross-entropy, alone
 
     @property
     def num_rows(self) -> int:
@@ -55,6 +58,17 @@ class Moment:
                 if ids is not None and ids.dim() == 1 and not ids.is_floating_point() and len(ids) == num_rows(given):
                     return [int(row) for row in ids]
         return None
+
+    def see(self, loss: Tensor) -> None:
+        """Read the graph of a loss that is about to be propagated back, unless it was read already."""
+        if self.graph is None:
+            self.graph = Graph(loss)
+            terms = self.graph.terms
+            self.in_nats |= len(terms) == 1 and terms[0].kind in IN_NATS
+
+    def is_small(self, loss: float) -> bool:
+        """Whether the loss is one in nats, and so low that whatever it was before, the answers are right."""
+        return self.in_nats and 0 <= loss < SMALL
 
     def named(self, positions: Sequence[int]) -> list[int]:
         """Ids of rows at these positions of the batch, or the positions themselves where nothing tells ids."""
