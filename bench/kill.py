@@ -4,8 +4,9 @@
 
 Three tasks in turn: a table with accumulation, an average of weights and patience; pictures that are augmented; texts.
 Each run is killed by SIGKILL, a third of them twice, at a moment drawn over the whole command, and goes on by `fathom
-resume`. What a reader would get wrong: a command that is killed before its folder stands has kept nothing, and there
-is nothing to resume; it is typed again, and counted apart.
+resume`. What a reader would get wrong: what is measured on the machine (threads, precision) is written into the recipe
+of a first run, which all others repeat; or the clock would tell them apart. A command that is killed before its folder
+stands has kept nothing, and there is nothing to resume; it is typed again, and counted apart.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SHARED = [
     "--seed",
     "3",
     "split.folds=1",
-    "baselines={linear: {}}",
+    "baselines={constant: {}}",
     "explain_rows=20",
     "threads=1",
     "train.schedule=cosine",
@@ -69,8 +70,13 @@ def write_data(task: str, folder: Path) -> Path:
     return path
 
 
-def command(task: str, data: Path, out: Path) -> list[str]:
+def plan(task: str, data: Path, out: Path) -> list[str]:
+    """A run that measures and chooses; its recipe holds what was chosen, so that all others do the same."""
     return [sys.executable, "-c", CHILD, "fit", str(data), "--out", str(out), *SHARED, *TASKS[task]]
+
+
+def command(recipe: Path, out: Path) -> list[str]:
+    return [sys.executable, "-c", CHILD, "fit", "--recipe", str(recipe), "--out", str(out)]
 
 
 def resume(out: Path) -> list[str]:
@@ -104,19 +110,19 @@ def stands(out: Path) -> bool:
 
 
 def attempt(
-    task: str, data: Path, whole: Path, seconds: float, out: Path, random: np.random.Generator
+    task: str, recipe: Path, whole: Path, seconds: float, out: Path, random: np.random.Generator
 ) -> dict[str, object]:
     """One run, killed and taken up until it is done, beside the one that was never killed."""
     times = 1 + int(random.random() < AGAIN)
     moments, nothing_kept = [], 0
     for _ in range(times):
         moment = float(random.uniform(0.0, 1.1 * seconds))
-        was_running = killed(resume(out) if stands(out) else command(task, data, out), moment)
+        was_running = killed(resume(out) if stands(out) else command(recipe, out), moment)
         moments.append(round(moment, 3) if was_running else None)
         if not stands(out):
             nothing_kept += 1
             shutil.rmtree(out, ignore_errors=True)
-    completed(resume(out) if stands(out) else command(task, data, out))
+    completed(resume(out) if stands(out) else command(recipe, out))
     return {"task": task, "killed_at": moments, "nothing_kept": nothing_kept, "differing": differing(whole, out)}
 
 
@@ -131,14 +137,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fathom-kill-") as name:
         folder = Path(name)
         data = {task: write_data(task, folder) for task in TASKS}
-        seconds = {}
+        seconds, recipes = {}, {}
         for task in TASKS:
-            seconds[task] = completed(command(task, data[task], folder / f"{task}-whole"))
+            completed(plan(task, data[task], folder / f"{task}-plan"))
+            recipes[task] = folder / f"{task}-plan" / "recipe.yaml"
+            seconds[task] = completed(command(recipes[task], folder / f"{task}-whole"))
             print(f"{task}: never killed, {seconds[task]:.1f} s", flush=True)
         for number in range(given.kills):
             task = list(TASKS)[number % len(TASKS)]
             out = folder / f"{task}-{number}"
-            result = attempt(task, data[task], folder / f"{task}-whole", seconds[task], out, random)
+            result = attempt(task, recipes[task], folder / f"{task}-whole", seconds[task], out, random)
             results.append(result)
             print(json.dumps(result), flush=True)
             if given.out is not None:
