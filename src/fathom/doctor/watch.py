@@ -56,7 +56,34 @@ def on_the_console(text: str) -> None:
 
 
 class Watch:
-    """A model and its optimizers under watch, from the beginning to `close()` or the end of a `with` block."""
+    """A training under watch, from here on to `close()` or the end of a `with` block.
+
+    Findings are told by `say` as they are sure, and kept in `findings`.
+
+    What is meant is no finding: `frozen` are patterns of names of parameters that are not to be trained
+    ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
+    in use too, `curriculum` that rows come in an order that is meant, or that learning begins late. `steps` is the
+    length of the whole training, where it is known: what asks whether anything is learned then waits for a fifth of it.
+    With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the root of it.
+
+    After judging, call `doctor.judged(losses)` with the loss of each judged row, or with their mean. Rows are named by
+    the ids that a batch of the model carries ("rows", "ids" or "index" of a dict), or that `rows_of(inputs)` tells, and
+    by their position in the batch otherwise. `advice` tells of what could be better though nothing is wrong (T8).
+
+    Where `data`, which can be begun again, and `loss(model, batch)`, the mean loss of a batch, are given, copies of the
+    model are trained for some steps first: is the start good, the learning rate, are the inputs normalised? The model,
+    the optimizer, random numbers and the order of the data are left as they were. With `fix` what is sure is mended at
+    once: see docs/doctor/remedies.md; without a finding nothing is touched.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with watch(model, optimizer, say=None) as doctor:
+    ...     loss = nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.zeros(8, dtype=torch.long))
+    ...     loss.backward()
+    ...     optimizer.step()
+    >>> [finding.id for finding in doctor.report()]
+    ['F1']
+    """
 
     def __init__(
         self,
@@ -76,7 +103,6 @@ class Watch:
         fix: bool = False,
         say: Callable[[str], None] | None = on_the_console,
     ) -> None:
-        """What each of them means: see `watch`."""
         self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
         self.findings: list[Finding] = []
         self.step = 0
@@ -251,62 +277,4 @@ class Watch:
                 self._moment.history = LossHistory()
 
 
-def watch(
-    model: nn.Module,
-    optimizers: Optimizer | Sequence[Optimizer],
-    *,
-    frozen: Sequence[str] = (),
-    frozen_norms: bool = False,
-    monte_carlo: bool = False,
-    curriculum: bool = False,
-    steps: int | None = None,
-    data: Iterable[Any] | None = None,
-    loss: Callable[[nn.Module, Any], Tensor] | None = None,
-    rows_of: Callable[[Any], Sequence[int] | None] | None = None,
-    advice: bool = False,
-    stop: bool = True,
-    fix: bool = False,
-    say: Callable[[str], None] | None = on_the_console,
-) -> Watch:
-    """Watch a training from here on; findings are told by `say` as they are sure, and kept in `findings`.
-
-    What is meant is no finding: `frozen` are patterns of names of parameters that are not to be trained
-    ("backbone.*"), `frozen_norms` says that batch norms stay in evaluation mode, `monte_carlo` that dropout works
-    in use too, `curriculum` that rows come in an order that is meant, or that learning begins late. `steps` is the
-    length of the whole training, where it is known: what asks whether anything is learned then waits for a fifth of it.
-    With `stop` a step that would make the weights NaN raises FloatingPointError in its place, with the root of it.
-
-    After judging, call `doctor.judged(losses)` with the loss of each judged row, or with their mean. Rows are named by
-    the ids that a batch of the model carries ("rows", "ids" or "index" of a dict), or that `rows_of(inputs)` tells, and
-    by their position in the batch otherwise. `advice` tells of what could be better though nothing is wrong (T8).
-
-    Where `data`, which can be begun again, and `loss(model, batch)`, the mean loss of a batch, are given, copies of the
-    model are trained for some steps first: is the start good, the learning rate, are the inputs normalised? The model,
-    the optimizer, random numbers and the order of the data are left as they were. With `fix` what is sure is mended at
-    once: see docs/doctor/remedies.md; without a finding nothing is touched.
-
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
-    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    >>> with watch(model, optimizer, say=None) as doctor:
-    ...     loss = nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.zeros(8, dtype=torch.long))
-    ...     loss.backward()
-    ...     optimizer.step()
-    >>> [finding.id for finding in doctor.report()]
-    ['F1']
-    """
-    return Watch(
-        model,
-        optimizers,
-        frozen=frozen,
-        frozen_norms=frozen_norms,
-        monte_carlo=monte_carlo,
-        curriculum=curriculum,
-        steps=steps,
-        data=data,
-        loss=loss,
-        rows_of=rows_of,
-        advice=advice,
-        stop=stop,
-        fix=fix,
-        say=say,
-    )
+watch = Watch  # a verb where it is called, as a `with` block or a line reads
