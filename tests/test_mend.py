@@ -178,6 +178,8 @@ def test_the_mode_of_a_loss_is_off_after_the_watch_and_below_others() -> None:
         assert float(F.cross_entropy(x.softmax(1), y)) == float(F.cross_entropy(x, y))
         mode.end()
         assert torch.overrides._get_current_function_mode_stack() != []
+        mode.end()
+        assert torch.overrides._get_current_function_mode_stack() != [], "a second end takes nothing else off"
     assert torch.overrides._get_current_function_mode_stack() == []
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fathom
+from fathom.doctor.first_loss import find_first_loss
 from fathom.doctor.one_batch import find_cannot_learn
 from fathom.doctor.parts.chance import ErrorBudget, p_of_mean_above
 from fathom.doctor.parts.trial import Trial, some_batches
@@ -184,6 +185,31 @@ def test_a_source_that_cannot_be_begun_again_is_not_touched() -> None:
     stream = iter(rows())
     assert some_batches(stream, 4) == []
     assert len(list(stream)) == 10
+
+
+def test_a_loader_that_is_looked_into_draws_no_random_numbers() -> None:
+    loader = torch.utils.data.DataLoader([(x, y) for x, y in rows(64, 1)], batch_size=4)  # its seed is torch's own
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert len(some_batches(loader, 4)) == 4
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weighted_classes_and_left_out_answers_have_first_losses_of_their_own() -> None:
+    def weighted(model: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], weight=torch.tensor([1.0, 1.0, 60.0]))
+
+    def left_out(model: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], ignore_index=0)
+
+    def first(loss: Any) -> list[str]:
+        model = mlp()
+        with torch.no_grad():
+            model[-1].bias.copy_(torch.tensor([-12.0, 0.0, 0.0]))  # wrong about the class that nobody asks for
+        return [one.id for one in find_first_loss(Trial(model, [], loss, rows()[:8]), 1e-4)]
+
+    assert first(loss) == ["F2"]
+    assert first(weighted) == first(left_out) == []
 
 
 def test_experiments_differ_in_nothing_but_what_was_changed() -> None:

@@ -129,6 +129,30 @@ def test_rows_are_named_by_the_ids_that_a_batch_carries() -> None:
     assert "of the batch" not in root.text
 
 
+def test_what_only_stands_under_the_name_of_ids_is_no_row() -> None:
+    data = list(batches(110))
+    data[80][0][[5, 9]] = -300 * data[80][0][[5, 9]]
+    for ids_of in (["a"] * ROWS, [[0, 1]] * ROWS, torch.zeros(ROWS, 4), torch.rand(ROWS)):
+        carrying = [({"x": x, "ids": ids_of}, y) for x, y in data]
+        one = found(trained(Reading(), carrying, rate=1e-3, clip=0.1), "T2")
+        assert set(one.evidence["rows"]) <= {5, 9} and not one.evidence["has_ids"]
+
+
+def test_sparse_gradients_are_watched_without_harm() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.head = nn.Embedding(50, 8, sparse=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.words(x).mean(dim=1))
+
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(50, (32, 6), generator=generator) for _ in range(80)]
+    doctor = trained(Words(), [(x, x[:, 0] % 3) for x in texts], rate=0.1, sgd=True)
+    assert "F6" not in ids(doctor) and doctor.step == 80
+
+
 def test_one_step_that_went_wrong_is_told_from_a_bad_batch() -> None:
     doctor = trained(mlp(), batches(110), rate=0.05, sgd=True, rate_at=lambda step: 1000.0 if step == 80 else 1.0)
     assert "T1" in ids(doctor) or found(doctor, "T2").evidence["kind"] == "state"
@@ -353,6 +377,12 @@ def test_the_constant_is_that_of_weights_and_of_left_out_answers() -> None:
     share = torch.bincount(y[y >= 0], minlength=3) * weight
     best = F.cross_entropy((share / share.sum()).log().expand(400, 3), y, weight=weight, reduction="sum") / 400
     assert Constant().add(term) == pytest.approx(float(best), rel=1e-5)
+    (term,) = loss_terms(F.cross_entropy(out, y.clamp(min=0), ignore_index=0))
+    asked = torch.bincount(y[y > 0])[1:]
+    best = -(asked * (asked / asked.sum()).log()).sum() / 400
+    constant = Constant()
+    assert constant.add(term) == pytest.approx(float(best), rel=1e-5), "of a class that is left out nothing is asked"
+    assert constant.add(loss_terms(F.cross_entropy(out[:, :2], y[110:].clamp(max=1)[:0].new_ones(400)))[0]) == 0.0
     tokens = torch.randn(8, 5, 7, requires_grad=True)
     (term,) = loss_terms(F.cross_entropy(tokens.flatten(0, 1), torch.zeros(40, dtype=torch.long)))
     rows = of_each_row(term, 8)

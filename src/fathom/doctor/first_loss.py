@@ -71,12 +71,14 @@ def _terms(trial: Trial) -> list[LossTerm]:
 
 def _is_plain(term: LossTerm) -> bool:
     given, target = term.given, term.target
-    return given is not None and given.dim() == 2 and target is not None and not target.is_floating_point()
+    if given is None or given.dim() != 2 or target is None or target.is_floating_point():
+        return False
+    return term.weight is None or bool((term.weight == term.weight[0]).all())
 
 
 def _told(term: LossTerm) -> tuple[Tensor, Tensor]:
     """The classes of the rows that have one, and what each of these costs."""
     assert term.given is not None and term.target is not None
-    kept = (term.target >= 0) & (term.target < term.given.shape[1])
+    kept = (term.target != term.ignored) & (term.target >= 0) & (term.target < term.given.shape[1])
     targets = term.target[kept].long()
     return targets, -term.given[kept].gather(1, targets[:, None])[:, 0].double()

@@ -154,11 +154,11 @@ class Mend:
         self._say(f"{of} mended: {what}")
 
     def _before_backward(self, loss: Tensor) -> None:
-        if loss.numel() > 1:
+        # Before the beginning copies are trained, whose losses say nothing of what was mended.
+        if loss.numel() > 1 or self._rollback is None:
             return
         value = float(loss.detach())
-        if self._rollback is not None:
-            self._rollback.before_backward(value)
+        self._rollback.before_backward(value)
         for one in reversed(self.mended):
             if one.before is None:
                 continue

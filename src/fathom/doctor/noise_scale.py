@@ -17,11 +17,10 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
-from fathom.doctor.parts.family import Family, Moment
+from fathom.doctor.parts.family import Family, Moment, sampled
 
 FAR = 20.0  # times
 ESTIMATES = 10
-SAMPLED = 4096  # numbers of each parameter
 SURE = 0.99
 
 
@@ -39,7 +38,10 @@ class NoiseScale(Family):
         if not moment.window:
             self.last, self.pairs = None, []
             return
-        gradient = torch.cat([_sampled(p.grad) for p in self.weights if p.grad is not None])
+        found = [sampled(p.grad).float() for p in self.weights if p.grad is not None and not p.grad.is_sparse]
+        if not found:
+            return
+        gradient = torch.cat(found)
         if self.last is not None and len(self.last) == len(gradient):
             size = float((self.last.square().sum() + gradient.square().sum()) / 2)
             self.pairs.append((float(self.last @ gradient), size))
@@ -80,8 +82,3 @@ class NoiseScale(Family):
                 "at_most": float(min(at_most, 1e12)),
             },
         )
-
-
-def _sampled(gradient: Tensor) -> Tensor:
-    flat = gradient.detach().flatten()
-    return flat[:: -(-len(flat) // SAMPLED)].float()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
-from fathom.doctor.parts.family import Family, Moment
+from fathom.doctor.parts.family import Family, Moment, sampled
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 LEAST_LAYERS = 4
@@ -24,7 +24,6 @@ RELATIVE = 1e-4  # of the layer that gets most
 CHECKS = 3  # in a row
 FROM = 16  # steps: until then branches that start at zero may have no gradient
 LEARNT = 0.2  # of the untrained loss: a net that has learned so much is left in peace
-SAMPLED = 4096  # numbers of a layer that are looked at
 
 
 class Vanishing(Family):
@@ -46,10 +45,10 @@ class Vanishing(Family):
         self.names, self.seen, self.before = [], [], []
         for name, p in self.layers:
             if p.grad is not None:
-                weight = _sampled(p).clone()
+                weight = sampled(p).clone()
                 self.before.append(weight)
                 self.names.append(name)
-                self.seen.append({"weight": _size(weight), "gradient": _size(_sampled(p.grad))})
+                self.seen.append({"weight": _size(weight), "gradient": _size(sampled(p.grad))})
         first = self._hardly_learning([p.numel() for _, p in self.layers if p.grad is not None])
         self.checks = self.checks + 1 if first and moment.history.progress < LEARNT else 0
         return ()
@@ -60,7 +59,7 @@ class Vanishing(Family):
         self.is_told = True
         moved = [p for _, p in self.layers if p.grad is not None]
         for one, p, before in zip(self.seen, moved, self.before, strict=False):
-            one["update"] = _size(_sampled(p) - before)
+            one["update"] = _size(sampled(p) - before)
         first = self._hardly_learning([p.numel() for p in moved])
         gradients = [one["gradient"] for one in self.seen]
         most = int(np.argmax(gradients))
@@ -94,11 +93,6 @@ class Vanishing(Family):
         first = int(np.argmin(small)) if not small.all() else 0
         # A gap, as a branch that starts at zero makes, is nothing that shrinks on the way.
         return first if small.sum() == first else 0
-
-
-def _sampled(p: Tensor) -> Tensor:
-    flat = p.detach().flatten()
-    return flat[:: -(-len(flat) // SAMPLED)]
 
 
 def _size(values: Tensor) -> float:

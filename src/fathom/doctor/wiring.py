@@ -140,8 +140,8 @@ class Resets:
     def _compare(self, place: int, p: Tensor, incoming: dict[int, Tensor]) -> None:
         old, new = self.old[place], incoming.pop(place, None)
         self.old[place] = None
-        if new is None or p.grad is None:
-            return
+        if new is None or p.grad is None or p.grad.is_sparse:
+            return  # sparse ones, as of an embedding, cannot be compared
         if torch.equal(p.grad, new):
             # Reset since: what another player's backward pass, as a generator's, has added here moves nothing.
             self.kept.discard(place)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -22,6 +22,7 @@ from fathom.doctor.parts.losses import LossHistory
 
 IN_NATS = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 SMALL = 0.25  # nats
+SAMPLED = 4096  # numbers of a layer or a parameter that are looked at
 NAMES_OF_IDS = ("rows", "ids", "index", "row_ids", "idx")  # under which a batch carries where its rows come from
 
 
@@ -54,8 +55,10 @@ class Moment:
             return [int(row) for row in told]
         for carrier in (*args, kwargs):
             for name in NAMES_OF_IDS if isinstance(carrier, dict) else ():
-                ids = torch.as_tensor(carrier[name]) if isinstance(carrier.get(name), Tensor | list) else None
-                if ids is not None and ids.dim() == 1 and not ids.is_floating_point() and len(ids) == num_rows(given):
+                ids = carrier.get(name)
+                ids = ids.tolist() if isinstance(ids, Tensor) and ids.dim() == 1 else ids
+                # Words, masks of one number a token and the like stand under these names too.
+                if isinstance(ids, list) and len(ids) == num_rows(given) and all(isinstance(i, Integral) for i in ids):
                     return [int(row) for row in ids]
         return None
 
@@ -81,6 +84,12 @@ class Moment:
 def num_rows(given: tuple[Any, Any]) -> int:
     """Rows of a batch: the first size of the first tensor that the model was given; 0 where there is none."""
     return next((len(one) for one in tree_leaves(given) if isinstance(one, Tensor) and one.dim() > 0), 0)
+
+
+def sampled(values: Tensor) -> Tensor:
+    """At most so many numbers of a tensor, always the same."""
+    flat = values.detach().flatten()
+    return flat[:: max(1, -(-len(flat) // SAMPLED))]
 
 
 class Family:

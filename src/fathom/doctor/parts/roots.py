@@ -74,7 +74,7 @@ class Call:
     kwargs: Any
     random: dict[str, Tensor]  # torch's random numbers as they were; empty where nothing draws any
     autocast: torch.dtype | None = None  # of the CPU or of CUDA devices, where it was on
-    made: Tensor | None = None  # its answer, which retains its gradient,
+    made: Tensor | None = None  # its answer, which retains its gradient
     is_asked: bool = False  # because we asked it to
 
     @property

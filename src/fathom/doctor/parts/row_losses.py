@@ -70,8 +70,10 @@ class Constant:
         target = term.target
         assert target is not None and term.given is not None
         own = _count(term, target) if term.kind in CLASSES else target.double().sum(dim=0)
+        if self.total is None or self.total.shape != own.shape:  # answers of another length: begin anew
+            self.count, self.total = 0.0, torch.zeros_like(own)
         self.count += len(target)
-        self.total = own if self.total is None or self.total.shape != own.shape else self.total + own
+        self.total = self.total + own
         if term.kind in CLASSES:
             wanted = self.total if term.weight is None else self.total * term.weight.double()
             surprise = -torch.log((wanted / wanted.sum()).clamp(min=1e-12))
@@ -87,5 +89,4 @@ class Constant:
 def _count(term: LossTerm, target: Tensor) -> Tensor:
     """How many targets there are of each class [C]."""
     assert term.given is not None
-    kept = target.flatten() if int(target.min()) >= 0 else target[target != term.ignored]
-    return torch.bincount(kept, minlength=term.given.shape[1]).double()
+    return torch.bincount(target[target != term.ignored], minlength=term.given.shape[1]).double()

@@ -151,7 +151,8 @@ def some_batches(data: Iterable[Any], count: int) -> list[Any]:
 
     A loader's own generators are set back too, so that the training meets the rows in the order it would have.
     """
-    if iter(data) is data:
+    # Not asked by iter(data): a loader draws random numbers, and starts its workers, when it is begun.
+    if isinstance(data, Iterator):
         return []
     held: list[Any] = [data, getattr(data, "sampler", None), getattr(data, "batch_sampler", None)]
     held.append(getattr(held[-1], "sampler", None))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.pairing import is_log_probability
@@ -64,7 +64,9 @@ class RightLoss(TorchFunctionMode):
         _push_mode(self)
 
     def end(self) -> None:
-        """Off again, also where somebody has put a mode of torch above it."""
+        """Off again, also where somebody has put a mode of torch above it; a second time nothing happens."""
+        if all(one is not self for one in _get_current_function_mode_stack()):
+            return
         above = []
         while (top := _pop_mode()) is not self:
             above.append(top)
