@@ -14,7 +14,9 @@ from torch.nn import functional as F
 import fathom
 from fathom.doctor.finding import Finding
 from fathom.doctor.mend import Mend
+from fathom.doctor.parts.first_weights import restarted
 from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.parts.trial import Trial
 from fathom.doctor.remedies.applied import Applied
 from fathom.doctor.remedies.loss import RightLoss
 from fathom.doctor.watch import Watch
@@ -254,18 +256,64 @@ def test_parameters_left_out_are_trained() -> None:
     assert_mended(left_out, "F4")
 
 
-def test_what_is_frozen_stays() -> None:
-    loop = Loop(0)
+def frozen(loop: Loop) -> None:
     loop.model[0].requires_grad_(False)
     loop.optimizer = loop.sgd([p for p in loop.model.parameters() if p.requires_grad])
+
+
+def test_what_was_trained_and_is_frozen_stays() -> None:
+    loop = Loop(0)
+    loop.run(watch=False)
+    loop.losses.clear()
+    frozen(loop)
     before = loop.model[0].weight.clone()
     doctor = loop.run()
     assert doctor is not None and [one.id for one in doctor.findings] == ["F4"] and ids(doctor) == []
     assert torch.equal(loop.model[0].weight, before)
     declared = Loop(0, meant={"frozen": ["0.*"]})
-    declared.optimizer = declared.sgd(list(declared.model[3].parameters()))
+    frozen(declared)
     declared.run()
-    assert len(declared.optimizer.param_groups[0]["params"]) == 2
+    assert len(declared.optimizer.param_groups[0]["params"]) == 2 and not declared.model[0].weight.requires_grad
+
+
+def test_what_is_frozen_as_it_was_drawn_at_random_is_trained() -> None:
+    def plant(loop: Loop) -> None:
+        left_out(loop)
+        loop.model[:-1].requires_grad_(False)
+
+    assert_mended(plant, "F4")
+
+
+class Cut(nn.Module):
+    """What it makes of a layer is detached."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x).detach()
+
+
+def detached(loop: Loop) -> None:
+    left_out(loop)
+    loop.model[2] = Cut(loop.model[2])
+    loop.optimizer = loop.sgd(list(loop.model.parameters()))
+
+
+def test_what_is_detached_is_passed_on() -> None:
+    assert_mended(detached, "F4", has_data=True, steps=300)
+    loop = Loop(0)
+    detached(loop)
+    loop.run(has_data=True)
+    loop.optimizer.zero_grad()
+    loop.loss(loop.model, next(iter(loop))).backward()
+    assert loop.model[0].weight.grad is None, "only while it is watched"
+    x = torch.ones(2, requires_grad=True)
+    assert not x.detach().requires_grad, "nowhere but in the model"
+    blind = Loop(0)
+    detached(blind)
+    assert ids(blind.run()) == [], "without data and loss it cannot be tried"
 
 
 def test_gradients_are_reset() -> None:
@@ -372,6 +420,7 @@ def test_weights_that_start_badly_are_made_anew(factor: float) -> None:
 
 def test_what_is_no_better_on_a_copy_is_not_done() -> None:
     loop, said = Loop(0), list[str]()
+    restarted(loop.model, Trial(loop.model, [loop.optimizer], loop.loss, list(loop)))  # nothing better is left to do
     before = [p.detach().clone() for p in loop.model.parameters()]
     mend = Mend(loop.model, [loop.optimizer], say=said.append, data=loop, loss=loop.loss)
     mend.start()
@@ -381,6 +430,26 @@ def test_what_is_no_better_on_a_copy_is_not_done() -> None:
     mend.close()
     assert mend.mended == [] and [text[:13] for text in said] == ["F8 not mended", "F2 not mended", "F3 not mended"]
     assert all(torch.equal(a, b) for a, b in zip(loop.model.parameters(), before, strict=True))
+
+
+def test_rows_in_an_order_are_told_before_the_first_step_and_losses_that_rise_by_it_send_nothing_back() -> None:
+    loop = Loop(0)
+    order = loop.y.argsort()
+    loop.x, loop.y = loop.x[order], loop.y[order]
+    doctor = loop.run(has_data=True)
+    assert doctor is not None and doctor.findings[0].id == "T7" and doctor.findings[0].step is None
+    assert sum(one.id == "T7" for one in doctor.findings) == 1 and ids(doctor) == []
+    assert doctor.settings == {"shuffle": True}
+    mend = Mend(loop.model, [loop.optimizer], say=lambda text: None)
+    mend.start()
+    for one in doctor.findings[:1]:
+        mend.found(one)
+    mend.found(Finding("T1", seen="", cause="", remedy="", by="test", evidence={"kind": "diverged"}))
+    mend.close()
+    assert mend.mended == []
+    meant = Loop(0, meant={"curriculum": True})
+    meant.x, meant.y = loop.x, loop.y
+    assert all(one.id != "T7" for one in meant.run(has_data=True).findings)
 
 
 def test_rows_far_from_all_others_set_no_scale() -> None:

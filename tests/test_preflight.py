@@ -151,6 +151,16 @@ def test_a_model_that_does_not_look_at_its_input_is_named() -> None:
     assert list(find_cannot_learn(healthy)) == []
 
 
+def test_a_weight_decay_that_undoes_each_step_is_named_and_made_less() -> None:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=300.0)
+    doctor = fathom.watch(model, optimizer, data=rows(), loss=loss, say=None, fix=True)
+    doctor.close()
+    one = next(one for one in doctor.findings if one.id == "F9")
+    assert "weight decay" in one.cause and one.evidence["loss_with_less_decay"] < 0.5 * one.evidence["loss"]
+    assert [one.id for one in doctor.mended] == ["F9"] and optimizer.param_groups[0]["weight_decay"] == 3.0
+
+
 def test_nothing_notices_the_experiments() -> None:
     class Loader:
         """Shuffled by a generator of its own, and noisy by torch's."""

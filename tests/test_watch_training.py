@@ -443,6 +443,9 @@ def test_rows_known_by_heart_and_judged_rows_hardly_told_are_overfitting() -> No
     (few,) = batches(1)
     one = found(trained(mlp(), [few] * 300, rate=1e-2, between=judge), "T6")
     assert one.seen.startswith("Training rows cost") and one.evidence["trained"] < 0.1
+    # One row of sixty that is surely wrong makes up a mean, and is no overfitting.
+    lone = np.r_[np.full(59, 0.01), 60 * np.log(CLASSES)]
+    assert ids(trained(mlp(), [few] * 300, rate=1e-2, between=lambda doctor, step: doctor.judged(lone))) == []
     # A net that was nearly right when it came is not: what judged rows cost is little, though more than at first.
     begun = mlp()
     trained(begun, [few] * 300, rate=1e-2)

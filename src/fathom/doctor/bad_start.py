@@ -1,9 +1,10 @@
-"""F8: a bad start: signals that grow or die from layer to layer, and units that are all alike.
+"""F8: a bad start: signals that grow or die from layer to layer, units that are all alike, weights of an odd size.
 
 Mean squares of what layers give, and of the gradients that come back to them, are followed through the depth of a copy.
 What a reader would get wrong: that they change is no fault, and normalised layers hide what stands before them. Told is
 only a steady change by a factor of a hundred or more over the whole depth, forwards or backwards, that is still there
-after a few steps; a branch that starts at zero has none of its own.
+after a few steps; a branch that starts at zero has none of its own. Weights of an odd size are only a reason to look: a
+copy with weights made anew has to learn much better, and again when both train for longer.
 
 Sources: Glorot & Bengio 2010 (AISTATS); He et al. 2015, arXiv:1502.01852, section 2.2.
 """
@@ -21,6 +22,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
+from fathom.doctor.parts.first_weights import LAYERS, restarted, sizes
 from fathom.doctor.parts.trial import Trial, as_if_nothing_happened
 
 FACTOR = 100.0  # over the whole depth
@@ -28,7 +30,10 @@ LEAST_LAYERS = 4
 SETTLED = 5  # steps after which it must still be there
 SURE = 0.001  # p that depth has nothing to do with it
 ALIKE = 1e-6  # one minus the cosine of two units that are the same
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+USUAL = 0.25, 1.7  # sizes of weights: from less than half of torch's own to Glorot's before tanh
+STEPS, LONGER, TAIL = 40, 120, 12  # of the experiment, of the second one; last steps that count
+BETTER, MUCH_BETTER = 0.95, 0.7  # of the loss, at most, that the start as it is leaves
+LEFT = 0.1  # of the untrained loss: with less of it left the start did no harm
 
 
 def find_bad_start(trial: Trial) -> Iterator[Finding]:
@@ -50,6 +55,36 @@ def find_bad_start(trial: Trial) -> Iterator[Finding]:
         if later and later * change > 0:
             yield _told(way, change, first)
             return
+    yield from _of_odd_size(trial)
+
+
+def _of_odd_size(trial: Trial) -> Iterator[Finding]:
+    found = sizes(trial.model)
+    inner = list(found.values())[:-1]  # without the head
+    size = float(np.median(inner)) if inner else 1.0
+    if USUAL[0] < size < USUAL[1]:
+        return
+    again = Trial(trial.model, trial.optimizers, trial.loss, trial.batches[::-1])
+    anew = partial(restarted, trial=trial)
+    ends = []
+    for one, steps, limit in ((trial, STEPS, BETTER), (again, LONGER, MUCH_BETTER)):
+        outcomes = one.run(steps), one.run(steps, edit=anew)
+        own, other = (outcome.last(TAIL) for outcome in outcomes)
+        if not outcomes[1].is_finite or other > own - (1 - limit) * abs(own):
+            return
+        ends.append((own, other))
+    if own < LEFT * outcomes[1].losses[0]:
+        return
+    yield Finding(
+        "F8",
+        seen=f"First weights are {size:.2g} over the root of their inputs in the middle of {len(inner)} layers (0.6 to "
+        f"1.7 is usual); a copy comes to a loss of {own:.3g} in {LONGER} steps, with weights made anew to {other:.3g}",
+        cause=f"The first weights are too {'large' if size > 1 else 'small'}.",
+        remedy="Start them by He's rule before ReLU and by Glorot's before tanh.",
+        by="experiment",
+        symptom_of=("F3",),
+        evidence={"sizes": found, "losses": ends},
+    )
 
 
 def _alike(model: nn.Module) -> list[str]:

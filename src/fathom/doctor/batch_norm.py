@@ -17,6 +17,7 @@ from fathom.doctor.finding import Finding
 from fathom.doctor.parts.trial import Trial
 
 ENOUGH = 9  # numbers of a channel: the variance is then known to a half
+ROWS = 32  # of a batch that is advised: to a quarter
 
 
 def find_small_batches(trial: Trial) -> Iterator[Finding]:
@@ -33,7 +34,7 @@ def find_small_batches(trial: Trial) -> Iterator[Finding]:
         cause="The batch is too small for batch norm: each step is shaken by which rows are together.",
         remedy="Take larger batches, or GroupNorm or LayerNorm in their place; drop a last batch of few rows.",
         by="exact",
-        evidence={"numbers": numbers},
+        evidence={"numbers": numbers, "settings": {"batch_size": ROWS}},
     )
 
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.pairing import Pairing
-from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.parts.hooks import CannotCopyError, before_backward
 from fathom.doctor.parts.trial import Trial, as_if_nothing_happened, some_batches
 from fathom.doctor.remedies.applied import Applied, Declined, Training
 from fathom.doctor.remedies.loss import mend_loss
@@ -30,23 +30,27 @@ from fathom.doctor.remedies.rates import Rates
 from fathom.doctor.remedies.rollback import Rollback
 from fathom.doctor.remedies.scales import normalise
 from fathom.doctor.remedies.snapshot import Snapshot
-from fathom.doctor.remedies.start import calm_head, start_again
-from fathom.doctor.remedies.wiring import add_left_out, is_left_out, reset_gradients
+from fathom.doctor.remedies.start import calm_head, learn_at_all, start_again
+from fathom.doctor.remedies.wiring import can_join, reset_gradients, train_what_stays
 from fathom.doctor.wiring import Wiring
 
 REMEDIES: dict[str, Callable[[Training, Finding], Applied | Declined]] = {
     "F1": mend_loss,
     "F2": calm_head,
     "F3": normalise,
-    "F4": add_left_out,
+    "F4": train_what_stays,
     "F5": reset_gradients,
     "F6": set_modes,
     "F8": start_again,
-    "F9": start_again,
+    "F9": learn_at_all,
     "F10": change_rate,
+    "T3": start_again,
+    "T4": start_again,
+    "T5": start_again,
 }
 BATCHES = 16  # for rehearsals
 FROM_THE_BEGINNING = ("F1", "F5")  # what was learned with them is worth nothing, where it was a few steps
+ANEW = ("T3", "T4", "T5")  # where weights are made anew later; losses before are those of others
 EARLY = 8  # steps
 FIRST, LAST = 8, 16  # losses compared afterwards: the first with the remedy,
 AFTER = 64  # and the last of so many
@@ -94,7 +98,7 @@ class Mend:
         self.normaliser: nn.Module | None = None
         self._say = say
         self._rollback: Rollback | None = None
-        self._has_overfitted, self._best_loss = False, math.inf
+        self._has_overfitted, self._is_in_order, self._best_loss = False, False, math.inf
         self._best: Snapshot | None = None
         self._end = before_backward(self._before_backward)
 
@@ -103,7 +107,7 @@ class Mend:
         training, trial = self.training, self.training.trial
         if len(training.optimizers) == 1:
             for one in Wiring(training.model, training.optimizers, frozen).begin():
-                if is_left_out(training, one):
+                if can_join(training, one):
                     yield one
         if trial is not None:
             with as_if_nothing_happened():
@@ -125,14 +129,20 @@ class Mend:
         Whether losses mean something else from here on comes back.
         """
         self._has_overfitted |= finding.id == "T6"
+        self._is_in_order |= finding.id == "T7"
         if finding.id in ("T1", "T2"):
-            if self._rollback is not None:
+            if self._is_in_order and finding.evidence["kind"] != "not finite":
+                self._say(f"{finding.id} not mended: rows that come in an order make losses rise and fall")
+            elif self._rollback is not None:
                 self._note(finding, self._rollback.ruined(finding))
             return False
         if finding.id not in REMEDIES:
             return False
         before = Snapshot(self.training.model, self.training.optimizers)
-        done = REMEDIES[finding.id](self.training, finding)
+        try:
+            done = REMEDIES[finding.id](self.training, finding)
+        except CannotCopyError as error:
+            done = Declined(str(error))
         if isinstance(done, Declined):
             self._say(f"{finding.id} not mended: {done.why}")
             return False
@@ -141,7 +151,7 @@ class Mend:
         begins = finding.id in FROM_THE_BEGINNING
         if begins and self._rollback is not None:
             self._rollback.begin_again(EARLY)
-        return begins
+        return begins or finding.id in ANEW
 
     def _note(
         self, finding: Finding, what: str, applied: Applied | None = None, before: Snapshot | None = None
@@ -186,7 +196,7 @@ class Mend:
         if self._rollback is not None:
             self._rollback.close()
         for one in self.mended:
-            if one.applied is not None and one.is_kept and one.id in ("F1", "F5", "F6"):
+            if one.applied is not None and one.is_kept and one.applied.while_watched:
                 one.applied.undo()
         self.training.rates.close()
         if self._has_overfitted and self._best is not None:

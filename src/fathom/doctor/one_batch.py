@@ -19,6 +19,7 @@ from fathom.doctor.parts.trial import Trial, without_dropout
 STEPS = 150
 TAIL = 5
 RATES = (1.0, 0.1, 10.0)
+LESS_DECAY = 0.01  # times the weight decay
 BY_HEART = 0.5  # of the loss of the same model without its input: a model that learns comes below
 
 
@@ -30,6 +31,11 @@ def find_cannot_learn(trial: Trial) -> Iterator[Finding]:
         best = min(best, seeing.last(TAIL))
         if seeing.last(TAIL) < BY_HEART * blind.last(TAIL):
             return
+    if any(group.get("weight_decay") for optimizer in trial.optimizers for group in optimizer.param_groups):
+        freely = trial.run(STEPS, decay=LESS_DECAY, batches=[batch], edit=without_dropout).last(TAIL)
+        if freely < BY_HEART * blind.last(TAIL):
+            yield _decayed(freely, best)
+            return
     yield Finding(
         "F9",
         seen=f"A copy was trained on one batch for {STEPS} steps at three rates and came to a loss of {best:.4g} at "
@@ -39,6 +45,19 @@ def find_cannot_learn(trial: Trial) -> Iterator[Finding]:
         by="experiment",
         symptom_of=("F1", "F3", "F4", "F8", "F2", "F10"),
         evidence={"loss": best},
+    )
+
+
+def _decayed(freely: float, best: float) -> Finding:
+    return Finding(
+        "F9",
+        seen=f"A copy was trained on one batch for {STEPS} steps at three rates and came to a loss of {best:.4g} at "
+        f"best; with a hundredth of the weight decay it came to {freely:.4g}",
+        cause="The weight decay takes away what the steps have taught.",
+        remedy="Take a hundredth of the weight decay.",
+        by="experiment",
+        symptom_of=("F1", "F3", "F4", "F8", "F2", "F10"),
+        evidence={"loss": best, "loss_with_less_decay": freely, "decay": LESS_DECAY},
     )
 
 

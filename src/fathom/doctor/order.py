@@ -8,7 +8,8 @@ more even than chance are no fault, as a sampler that balances classes makes the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from fathom.doctor.parts.chance import ErrorBudget
 from fathom.doctor.parts.family import Family, Moment
 from fathom.doctor.parts.graph import LossTerm
 from fathom.doctor.parts.row_losses import can_read
+from fathom.doctor.parts.trial import some_batches
 
 BATCHES = 8  # of a look; two looks must agree
 LOOKS = 2
 CERTAIN, CERTAIN_P = 0.5, 1e-9  # or one, where so much and so surely lies between batches
 MOST = 64  # batches of a look
+LEAST_BATCHES = 3  # of a look before the first step
 ALIKE = 0.2  # intraclass correlation: so much of the variance lies between batches
 LEAST_ROWS = 4  # of a batch
 
@@ -55,26 +58,49 @@ class Order(Family):
         is_alike = share > ALIKE and p < ErrorBudget().level(len(self.found))
         self.is_over = not is_alike or len(self.found) == LOOKS or (share > CERTAIN and p < CERTAIN_P)
         if is_alike and self.is_over:
-            share = min(one for one, _ in self.found)
-            yield Finding(
-                "T7",
-                seen=f"Rows of one batch have like answers: {share:.0%} of the answers' variance lies between batches, "
-                f"where shuffled rows have none ({self.seen} batches)",
-                cause="The rows come in the order they are stored in, sorted by their answers or in blocks. Each step "
-                "unlearns what the last one taught.",
-                remedy="Shuffle the training rows anew in each epoch: DataLoader(..., shuffle=True). Where the order "
-                "is meant, say watch(..., curriculum=True).",
-                by="test",
-                confidence=1 - max(p for _, p in self.found),
-                step=moment.step,
-                evidence={"share_between": share, "batches": self.seen, "p": max(p for _, p in self.found)},
-            )
+            yield _told(min(one for one, _ in self.found), max(p for _, p in self.found), self.seen, moment.step)
+
+
+def find_order(data: Iterable[Any]) -> Iterator[Finding]:
+    """The same of the first batches of a source, before the first step, where a batch is (inputs, answers)."""
+    found = some_batches(data, MOST, _answers_of)
+    batches = [one for one in found if one is not None]
+    if len(batches) < max(LEAST_BATCHES, len(found)):
+        return
+    share, p = _likeness(batches)
+    if share > ALIKE and p < CERTAIN_P:
+        yield _told(share, p, len(batches), None)
+
+
+def _told(share: float, p: float, batches: int, step: int | None) -> Finding:
+    return Finding(
+        "T7",
+        seen=f"Rows of one batch have like answers: {share:.0%} of the answers' variance lies between batches, "
+        f"where shuffled rows have none ({batches} batches)",
+        cause="The rows come in the order they are stored in, sorted by their answers or in blocks. Each step "
+        "unlearns what the last one taught.",
+        remedy="Shuffle the training rows anew in each epoch: DataLoader(..., shuffle=True). Where the order is "
+        "meant, say watch(..., curriculum=True).",
+        by="test",
+        confidence=1 - p,
+        step=step,
+        evidence={"share_between": share, "batches": batches, "p": p, "settings": {"shuffle": True}},
+    )
+
+
+def _answers_of(batch: Any) -> Tensor | None:
+    if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(isinstance(one, Tensor) for one in batch):
+        return None
+    return _of_each_row(batch[1], len(batch[0]))
 
 
 def _answers(term: LossTerm, num_rows: int) -> Tensor | None:
     """One answer for each row: class or number [N]; nothing where a row has several, as a text has."""
-    target = term.target
-    if not can_read(term) or target is None or num_rows < LEAST_ROWS:
+    return _of_each_row(term.target, num_rows) if can_read(term) and term.target is not None else None
+
+
+def _of_each_row(target: Tensor, num_rows: int) -> Tensor | None:
+    if num_rows < LEAST_ROWS:
         return None
     if target.dim() == 2 and target.shape[1] > 1 and bool((target.sum(dim=1) == 1).all()):
         target = target.argmax(dim=1)  # one-hot

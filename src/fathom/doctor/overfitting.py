@@ -23,6 +23,7 @@ TIMES, TIMES_OF_MEANS = 2, 3  # in a row
 # By heart: shares of the untrained model's loss that training rows cost at most, and judged rows at least.
 BY_HEART, NOT_TOLD, APART = 0.2, 0.6, 3.0
 TIMES_APART = 3  # in a row
+CHANCE = 2.0  # standard errors of the mean of judged rows
 RISE = 1.1  # times: training losses that grow more have another cause
 
 
@@ -46,7 +47,7 @@ class Overfitting(Family):
             self.first = mean if self.best is None else self.first
             self.best, self.best_step, self.trained_at_best = losses, moment.step - 1, trained
         self.times = self.times + 1 if self._is_worse(losses, trained, untrained) else 0
-        is_apart = _are_apart(trained, mean, untrained) and not moment.is_small(mean)
+        is_apart = _are_apart(trained, _at_least(losses), untrained) and not moment.is_small(mean)
         self.times_apart = self.times_apart + 1 if is_apart else 0
         if self.times >= (TIMES if len(losses) > 1 else TIMES_OF_MEANS) or self.times_apart >= TIMES_APART:
             self.is_told = True
@@ -105,6 +106,12 @@ class Overfitting(Family):
                       "trained": trained, "judged": self.means[-200:],
                       "advice": moment.restores},
         )  # fmt: skip
+
+
+def _at_least(losses: np.ndarray) -> float:
+    """What judged rows cost on average, within their chance: one of few that is surely wrong can make up a mean."""
+    deviation = float(losses.std(ddof=1)) if len(losses) > 1 else 0.0
+    return float(losses.mean()) - CHANCE * deviation / len(losses) ** 0.5
 
 
 def _are_apart(trained: float, judged: float, untrained: float) -> bool:

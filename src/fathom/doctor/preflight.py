@@ -17,6 +17,7 @@ from fathom.doctor.batch_norm import find_small_batches
 from fathom.doctor.finding import Finding
 from fathom.doctor.first_loss import find_first_loss
 from fathom.doctor.one_batch import find_cannot_learn
+from fathom.doctor.order import find_order
 from fathom.doctor.parts.chance import ErrorBudget
 from fathom.doctor.parts.trial import Trial, some_batches
 from fathom.doctor.rates import find_rate
@@ -31,8 +32,15 @@ def preflight(
     optimizers: Sequence[Optimizer],
     data: Iterable[Any],
     loss: Callable[[nn.Module, Any], Tensor],
+    *,
+    is_in_order: bool = False,
 ) -> Iterator[Finding]:
-    """Findings of the first batches. Nothing where the data cannot be begun again, as a generator cannot."""
+    """Findings of the first batches. Nothing where the data cannot be begun again, as a generator cannot.
+
+    With `is_in_order` rows are meant to come in an order.
+    """
+    ordered = [] if is_in_order else list(find_order(data))
+    yield from ordered
     batches = _enough(some_batches(data, MOST))
     if not batches:
         return
@@ -44,6 +52,8 @@ def preflight(
     yield from find_scales(trial, level)
     yield from find_bad_start(trial)
     yield from find_first_loss(trial, level)
+    if ordered:
+        return  # the first batches are of one kind, which says nothing of a rate
     learns, found = find_rate(trial)
     yield from found
     if not learns:

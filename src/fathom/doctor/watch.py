@@ -113,12 +113,13 @@ class Watch:
         if self._mend is not None:
             self._tell(self._mend.first_look(frozen))
         if data is not None and loss is not None:
-            self._tell(preflight(model, self.optimizers, data, loss))
+            self._tell(preflight(model, self.optimizers, data, loss, is_in_order=curriculum))
         self._schedule = Schedule(steps)
         self._modes = Modes(model, frozen_norms=frozen_norms, monte_carlo=monte_carlo)
         self._not_finite = NotFinite(model)
         self._invariants = Invariants(Wiring(model, self.optimizers, frozen), Resets(self.optimizers), self._modes)
-        ordered: list[Family] = [] if curriculum else [Order(), NoLearning()]
+        is_told = any(one.id == "T7" for one in self.findings)
+        ordered: list[Family] = [] if curriculum else [NoLearning()] if is_told else [Order(), NoLearning()]
         advised: list[Family] = [NoiseScale(model)] if advice else []
         trained: list[Family] = [Diverged(self.optimizers), Spikes(), Vanishing(model), DeadUnits(), Overfitting()]
         self._listen([self._invariants, *trained, *ordered, *advised])
@@ -176,6 +177,11 @@ class Watch:
     def mended(self) -> list[Mended]:
         """The remedies that were applied, with `fix`; those taken back again are marked."""
         return [] if self._mend is None else self._mend.mended
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was found asks for, and only whoever wrote the loop can set: {"batch_size": 32, "shuffle": True}."""
+        return {name: value for one in self.findings for name, value in one.evidence.get("settings", {}).items()}
 
     @property
     def normaliser(self) -> nn.Module | None:

@@ -48,6 +48,7 @@ class Wiring:
         if left_out:
             yield self._never(
                 left_out,
+                "left out",
                 "belong to no optimizer",
                 "The optimizer was made from other parameters, for example before the model was changed or for a part "
                 "of it.",
@@ -56,6 +57,7 @@ class Wiring:
         if fixed:
             yield self._never(
                 fixed,
+                "frozen",
                 "have requires_grad=False",
                 "Somebody froze them.",
                 "Set requires_grad_(True), or say that it is meant: watch(..., frozen=['name.*']).",
@@ -84,6 +86,7 @@ class Wiring:
         never_any = all(p.grad is None for p in still.values())
         yield self._never(
             still,
+            "no gradient" if never_any else "zero gradient",
             f"had {'no' if never_any else 'a'} gradient{'' if never_any else ' of exactly zero'} at {self.looks} steps",
             "The loss does not depend on them: the forward pass does not use them, or detaches what they make.",
             "Follow the forward pass from them to the loss; look for detach(), .data, no_grad, argmax.",
@@ -96,7 +99,7 @@ class Wiring:
             if not any(fnmatch(name, pattern) for pattern in self.frozen):
                 yield name, p
 
-    def _never(self, found: dict[str, Tensor], seen: str, cause: str, remedy: str, **more: Any) -> Finding:
+    def _never(self, found: dict[str, Tensor], kind: str, seen: str, cause: str, remedy: str, **more: Any) -> Finding:
         count, whole = sum(p.numel() for p in found.values()), sum(p.numel() for p in self.model.parameters())
         names = ", ".join(list(found)[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         return Finding(
@@ -105,7 +108,7 @@ class Wiring:
             cause=cause,
             remedy=remedy,
             by="exact",
-            evidence={"parameters": list(found), "share": count / max(whole, 1)},
+            evidence={"kind": kind, "parameters": list(found), "share": count / max(whole, 1)},
             **more,
         )
 

@@ -16,7 +16,6 @@ noise between batches cancels.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom.compute import random_states, set_random_states
+from fathom.doctor.parts.hooks import copied, unheard
 from fathom.loop import Loss, train
 
 Edit = Callable[[nn.Module], nn.Module]
@@ -78,19 +78,26 @@ class Trial:
         steps: int,
         *,
         rate: float = 1.0,
+        decay: float = 1.0,
         edit: Edit | None = None,
         batches: Sequence[Any] | None = None,
     ) -> Outcome:
         """Train a copy for so many steps over the batches again and again, at `rate` times the learning rate.
 
-        `edit` makes another model of the copy; parameters that it adds are not trained.
+        `decay` times the weight decay holds. `edit` makes another model of the copy, whose optimizer begins anew;
+        parameters that it adds are not trained.
         """
-        with as_if_nothing_happened():
+        with as_if_nothing_happened(), unheard():
             torch.manual_seed(SEED)
-            model, optimizers = copy.deepcopy((self.model, self.optimizers))
+            model, optimizers = copied(self.model, self.optimizers)
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = group["initial_lr"] = rate * group.get("initial_lr", group["lr"])
+                if decay != 1:
+                    group["weight_decay"] = decay * group.get("weight_decay", 0.0)
             edited = model if edit is None else edit(model)
+            if edit is not None:
+                for optimizer in optimizers:
+                    optimizer.state.clear()
             losses, is_finite = [], True
             source = islice(cycle(self.batches if batches is None else batches), steps)
             for step in train(edited, _Given(self.loss, len(optimizers)), source, optimizers):
@@ -106,7 +113,7 @@ class Trial:
         """The loss of each batch as the model is, or as another is: [batches]. Nothing is trained."""
         with as_if_nothing_happened():
             torch.manual_seed(SEED)
-            judged = copy.deepcopy(self.model) if model is None else model
+            judged = copied(self.model, [])[0] if model is None else model
             return np.array([float(self.loss(judged, batch)) for batch in self.batches])
 
 
@@ -146,8 +153,8 @@ def as_if_nothing_happened() -> Iterator[None]:
         set_random_states(torchs)
 
 
-def some_batches(data: Iterable[Any], count: int) -> list[Any]:
-    """The first batches of a source that can be begun again, which does not notice; none of one that cannot.
+def some_batches(data: Iterable[Any], count: int, keep: Callable[[Any], Any] = lambda batch: batch) -> list[Any]:
+    """What `keep` keeps of the first batches of a source that can be begun again, which does not notice; else none.
 
     A loader's own generators are set back too, so that the training meets the rows in the order it would have.
     """
@@ -159,7 +166,7 @@ def some_batches(data: Iterable[Any], count: int) -> list[Any]:
     generators = [one.generator for one in held if isinstance(getattr(one, "generator", None), torch.Generator)]
     states = [one.get_state() for one in generators]
     with as_if_nothing_happened():
-        found = list(islice(data, count))
+        found = [keep(batch) for batch in islice(data, count)]
     for generator, state in zip(generators, states, strict=True):
         generator.set_state(state)
     return found

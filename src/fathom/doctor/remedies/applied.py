@@ -43,6 +43,7 @@ class Applied(NamedTuple):
     undo: Callable[[], None]
     may_harm: bool = True  # it is watched afterwards, and taken back where the loss rises
     module: nn.Module | None = None  # what has to be kept with the model
+    while_watched: bool = False  # it is taken off when the watch ends
 
 
 class Declined(NamedTuple):
@@ -51,12 +52,12 @@ class Declined(NamedTuple):
     why: str
 
 
-def is_better(trial: Trial, *, rate: float = 1.0, edit: Edit | None = None) -> bool:
+def is_better(trial: Trial, *, rate: float = 1.0, decay: float = 1.0, edit: Edit | None = None) -> bool:
     """Whether a copy learns better so: the same batches and random numbers, with and without; p below a thousandth.
 
     By signed ranks of the pairs (Wilcoxon): a loss that leaps about has no mean to speak of.
     """
-    plain, mended = trial.run(STEPS), trial.run(STEPS, rate=rate, edit=edit)
+    plain, mended = trial.run(STEPS), trial.run(STEPS, rate=rate, decay=decay, edit=edit)
     if not mended.is_finite or not _learns(mended):
         return False
     if not plain.is_finite:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.pairing import is_log_probability
 from fathom.doctor.parts.graph import made_by
 from fathom.doctor.remedies.applied import Applied, Declined, Training
+from fathom.doctor.remedies.mode import Mode
 
 ACTIVATIONS = ("softmax", "sigmoid", "tanh", "relu")
 ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
@@ -43,7 +43,7 @@ def mend_loss(training: Training, finding: Finding) -> Applied | Declined:
         kind, what = "binary_cross_entropy_with_logits", f"it gets the logits, without the {told['made_by']}"
     mode = RightLoss(kind)
     mode.begin()
-    return Applied(f"from here on {what}, while this training is watched", mode.end, may_harm=False)
+    return Applied(f"from here on {what}, while this training is watched", mode.end, may_harm=False, while_watched=True)
 
 
 def _ends_with(training: Training, activation: str) -> bool:
@@ -52,7 +52,7 @@ def _ends_with(training: Training, activation: str) -> bool:
     return bool(last) and type(last[0]).__name__.lower() == activation
 
 
-class RightLoss(TorchFunctionMode):
+class RightLoss(Mode):
     """One kind of misfit, corrected wherever it comes: in training and in judging."""
 
     def __init__(self, kind: str) -> None:
@@ -60,18 +60,8 @@ class RightLoss(TorchFunctionMode):
         self.kind = kind
         self.made: deque[tuple[Tensor, Tensor]] = deque(maxlen=KEPT)  # of the last activations: result, input
 
-    def begin(self) -> None:
-        _push_mode(self)
-
     def end(self) -> None:
-        """Off again, also where somebody has put a mode of torch above it; a second time nothing happens."""
-        if all(one is not self for one in _get_current_function_mode_stack()):
-            return
-        above = []
-        while (top := _pop_mode()) is not self:
-            above.append(top)
-        for one in reversed(above):
-            _push_mode(one)
+        super().end()
         self.made.clear()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

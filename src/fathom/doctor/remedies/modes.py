@@ -51,4 +51,4 @@ def set_modes(training: Training, finding: Finding) -> Applied | Declined:
             end()
 
     what = "they are set to training mode in passes with gradients, to evaluation mode in passes without"
-    return Applied(what, undo, may_harm=False)
+    return Applied(what, undo, may_harm=False, while_watched=True)

@@ -1,6 +1,7 @@
 """F4 and F5: parameters that were left out join the optimizer, and gradients begin anew after a step.
 
-What a reader would get wrong: parameters with requires_grad=False stay as they are, since somebody froze them; and a
+What a reader would get wrong: parameters with requires_grad=False were frozen by somebody. They stay where anything of
+them shows that they were trained before; weights that are as they were drawn at random were not meant to stay so. A
 group is made longer rather than a new one added, since schedules count the groups.
 """
 
@@ -10,40 +11,52 @@ from torch import Tensor
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.parts.hooks import before_backward
+from fathom.doctor.parts.untrained import are_untrained
 from fathom.doctor.remedies.applied import Applied, Declined, Training
+from fathom.doctor.remedies.attached import pass_on
 
 
-def add_left_out(training: Training, finding: Finding) -> Applied | Declined:
-    """F4. Parameters whose gradient never comes cannot be helped from here."""
+def train_what_stays(training: Training, finding: Finding) -> Applied | Declined:
+    """F4, of each of its kinds."""
+    kind = finding.evidence["kind"]
+    if kind == "no gradient":
+        return pass_on(training, finding)
+    if kind == "zero gradient":
+        return Declined("why their gradient is zero is for you to find")
     if len(training.optimizers) > 1:
         return Declined("there are several optimizers: which of them should have the parameters is not known")
-    if not is_left_out(training, finding):
-        return Declined("what is frozen, or whose gradient does not come, is for you to say")
-    optimizer = training.optimizers[0]
-    parameters = dict(training.model.named_parameters())
-    left_out = [parameters[name] for name in finding.evidence["parameters"]]
+    if not can_join(training, finding):
+        return Declined("they were trained before: unfreeze them, or declare them frozen")
+    return _joined(training, finding.evidence["parameters"])
+
+
+def can_join(training: Training, finding: Finding) -> bool:
+    """Whether the parameters of the finding should be trained, as far as they tell."""
+    kind, names = finding.evidence["kind"], finding.evidence["parameters"]
+    return kind == "left out" or (kind == "frozen" and are_untrained(training.model, names))
+
+
+def _joined(training: Training, names: list[str]) -> Applied:
+    optimizer, parameters = training.optimizers[0], dict(training.model.named_parameters())
+    joining = [parameters[name] for name in names]
+    were_trained = [p.requires_grad for p in joining]
     group = optimizer.param_groups[0]["params"]
-    before = list(group)
-    kept = [p.detach().clone() for p in left_out]
-    for p in left_out:
+    before, members = list(group), {id(p) for one in optimizer.param_groups for p in one["params"]}
+    kept = [p.detach().clone() for p in joining]
+    for p in joining:
         p.grad = None
-    group.extend(left_out)
+        p.requires_grad_(True)
+    group.extend(p for p in joining if id(p) not in members)
 
     def undo() -> None:
         group[:] = before
-        for p, value in zip(left_out, kept, strict=True):
+        for p, value, was_trained in zip(joining, kept, were_trained, strict=True):
             optimizer.state.pop(p, None)
+            p.requires_grad_(was_trained)
             p.data.copy_(value)
 
-    return Applied(f"{len(left_out)} parameters were added to the first group of the optimizer", undo)
-
-
-def is_left_out(training: Training, finding: Finding) -> bool:
-    """Whether all parameters of the finding could be trained and belong to no optimizer."""
-    moved = {id(p) for one in training.optimizers for group in one.param_groups for p in group["params"]}
-    parameters = dict(training.model.named_parameters())
-    asked = [parameters[name] for name in finding.evidence["parameters"]]
-    return all(p.requires_grad and id(p) not in moved for p in asked)
+    was_frozen = "" if all(were_trained) else ", which were frozen as they were drawn at random,"
+    return Applied(f"{len(joining)} parameters{was_frozen} are trained by the first group of the optimizer", undo)
 
 
 def reset_gradients(training: Training, finding: Finding) -> Applied | Declined:
@@ -58,4 +71,4 @@ def reset_gradients(training: Training, finding: Finding) -> Applied | Declined:
                 optimizer.zero_grad(set_to_none=True)
 
     what = "gradients are reset before each backward that follows a step"
-    return Applied(what, before_backward(before), may_harm=False)
+    return Applied(what, before_backward(before), may_harm=False, while_watched=True)
