@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from fathom.keep import environment
+from fathom.manifest import environment
 
 RECORDS = Path(__file__).parent / "records"
 

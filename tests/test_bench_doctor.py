@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import inspect
 import json
 import math
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +138,30 @@ def test_faults_of_tables_are_planted_and_scored_like_others(bench: Any) -> None
     said, truth = data.solve(data.DataTask(0, 3, ("mixed_types",), 0.9))
     case = bench.scores.joined(said, truth, None)
     assert bench.scores.names_cause(case, "fathom", 1) and case["structural"] and not case["harmful"]
+
+
+def test_the_page_says_what_the_record_of_the_locked_test_holds(bench: Any) -> None:
+    def plain(text: str) -> str:
+        return re.sub(r"\.0(?= |\))", "", text)
+
+    page = plain((ROOT / "docs" / "doctor-benchmark.md").read_text("utf-8"))
+    lines = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in page.splitlines() if line.startswith("| ")}
+    with gzip.open(ROOT / "bench" / "records" / "doctor" / "locked-1.jsonl.gz", "rt", encoding="utf-8") as file:
+        cases = [json.loads(line) for line in file]
+    spread, doctors = bench.spread.Spread(), ["fathom", "sagemaker", "umlaut", "autotrainer", "final_score"]
+    for case in cases:
+        assert case["error"] or not case["faults"] or case["harmful"] == spread.is_harmful(case)
+    told = {row[0].removesuffix(", all"): list(map(plain, row[1:])) for row in bench.scores.table(cases, doctors)}
+    for name in ("alarm on healthy", "structural found", "harmful found", "acceptable cause first"):
+        ours, *others = told[name]
+        assert lines[f"| {name}"][1] == ours
+        assert lines[f"| {name}"][3:] == [other.split(" (")[0] for other in others]
+    ours, theirs, random = (list(map(plain, row)) for row in bench.scores.repaired(cases, spread))
+    assert lines["| harmful, repaired"][1] == ours[1]
+    assert theirs[1].startswith(lines["| harmful, repaired"][-1].split(" of")[0]) and theirs[1].endswith("of 77")
+    assert ours[4].endswith("0 of 257") and lines["| healthy harmed by a repair"][1].startswith("0 of 257")
+    assert random[1].endswith("4 of 36") and random[3].endswith("18 of 36")
+    assert "repaired 4 of 36 (11.1 %), the doctor 18 of the same 36" in page
 
 
 def test_intervals_are_those_of_clopper_and_pearson(bench: Any) -> None:

@@ -78,9 +78,9 @@ def test_missing_values_and_codes_of_words_and_numbers_are_no_findings() -> None
 def test_a_column_that_is_constant_in_training_only(tmp_path: Path) -> None:
     train, test = table(), table(300, seed=1)
     assert "D1" in in_parts(train.assign(c=0.0), test, tmp_path)
-    rare = np.zeros(600)
-    rare[5] = 1.0  # one row in 600 may well fall into the test
-    assert "D1" not in found(table().assign(rare=rare))
+    rare = np.zeros(300)
+    rare[5] = 1.0  # one row of 900 may well fall into the test
+    assert "D1" not in in_parts(train.assign(c=0.0), test.assign(c=rare), tmp_path)
 
 
 def test_classes_spelt_in_two_ways() -> None:
@@ -96,6 +96,19 @@ def test_rows_in_both_parts_are_counted(seed: int, tmp_path: Path) -> None:
     test.loc[0, "y"] = "no" if test.loc[0, "y"] == "yes" else "yes"  # label-blind
     one = in_parts(train, test, tmp_path)["D2"]
     assert len(one.evidence["rows"]) == 12 and "11 of them" in one.seen and "test.csv:" in one.evidence["places"][0]
+
+
+def test_texts_that_differ_by_capitals_and_stops_are_copies(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = [f"word{chr(97 + i % 26)}{i}" for i in range(60)]
+    texts = [" ".join(random.choice(words, 8)) for _ in range(240)]
+    frame = pd.DataFrame({"text": texts, "y": random.choice(["no", "yes"], 240)})
+    train, test = frame[:160].reset_index(drop=True), frame[160:].reset_index(drop=True)
+    test.loc[:4, "text"] = [f"{text.upper()}!" for text in train.loc[10:14, "text"]]
+    test.loc[5, "text"] = train.loc[30, "text"]
+    one = in_parts(train, test, tmp_path)["D2"]
+    assert one.evidence["rows"] == list(range(160, 166)) and one.evidence["exact"] == 1
+    assert "apart from capitals and stops, 1 to the letter" in one.seen
 
 
 def test_repeated_rows_within_a_file_are_counted_and_chance_is_not() -> None:
@@ -155,6 +168,11 @@ def test_a_column_by_which_rows_know_each_other_is_suspected(seed: int) -> None:
     assert "D3" not in found(honest)
 
 
+def test_a_loss_in_few_groups_may_be_chance() -> None:
+    town = np.random.default_rng(0).permutation(np.arange(120) % 40)
+    assert "D3" not in found(table(120, noise=1.0).assign(town=[f"t{i}" for i in town]))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_column_that_has_the_answer_is_suspected(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -195,6 +213,11 @@ def test_scaling_by_all_rows_leaves_its_fingerprint(tmp_path: Path) -> None:
     assert len(in_parts(whole[:600], whole[600:], tmp_path)["D5"].evidence["columns"]) == 5
     assert "D5" not in in_parts(honest[:600], honest[600:], tmp_path)
     assert "D5" not in found(whole), "one file that is standardised tells nothing of a test"
+    parts = (
+        (numbers[rows] - numbers[rows].mean()) / numbers[rows].std(ddof=0) for rows in (slice(600), slice(600, None))
+    )
+    own = every.assign(**pd.concat(parts))
+    assert "D5" not in in_parts(own[:600], own[600:], tmp_path), "each part by itself: no test row had a say"
     ranged = every.copy()
     ranged[list("abcde")] = (numbers - numbers.min()) / (numbers.max() - numbers.min())
     ranged = ranged.iloc[numbers.rank().max(axis=1).argsort()]  # the greatest values are tested
@@ -222,9 +245,10 @@ def test_hard_data_has_no_wrong_labels(noise: float) -> None:
 def test_rare_classes_that_are_passed_over_or_cannot_be_measured() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(4000, 4))
-    rare = random.random(4000) < 1 / (1 + np.exp(4.5 - 1.2 * x[:, 0] - 1.2 * x[:, 1]))
+    rare = random.random(4000) < 1 / (1 + np.exp(3.9 - 1.2 * x[:, 0] - 1.2 * x[:, 1]))
     frame = pd.DataFrame(x, columns=list("abcd")).assign(y=np.where(rare, "ill", "well"))
-    assert found(frame)["D7"].evidence["classes"] == ["ill"]
+    passed_over = found(frame)["D7"]
+    assert passed_over.by == "test" and passed_over.evidence["classes"] == ["ill"]
     few = table()
     few.loc[:9, "y"] = "maybe"
     one = found(few)["D7"]
@@ -264,6 +288,13 @@ def test_targets_that_were_mixed_up(seed: int) -> None:
     assert "D9" not in found(weak)
 
 
+def test_what_trees_do_not_see_and_neighbours_do_is_no_mix_up() -> None:
+    random = np.random.default_rng(0)
+    sides = random.integers(0, 2, size=(2000, 5))
+    frame = pd.DataFrame(2 * sides + 0.3 * random.normal(size=(2000, 5)), columns=list("abcde"))
+    assert found(frame.assign(y=np.where(sides.sum(axis=1) % 2, "odd", "even"))) == {}
+
+
 def test_a_class_that_is_held_out_as_a_whole_ends_no_check() -> None:
     frame = table(60)
     frame.loc[:49, "y"], frame.loc[50:, "y"] = "often", "seldom"
@@ -295,6 +326,9 @@ def test_the_command_tells_each_finding_and_what_it_looked_at(
     write_csv(Path("well.csv"), rows, without=("wealth",))
     assert main(["doctor", "well.csv", "--target", "rich", "--strict"]) == 0
     assert "Nothing found in 300 rows and 3 columns. Looked for: " in capsys.readouterr().out.splitlines()[-1]
+    Path("book.txt").write_text("It was a fine day.\nNobody knew, of course, that it rained.\n\n" * 300)
+    assert main(["doctor", "book.txt", "--task", "language", "--strict"]) == 0
+    assert "nothing more is looked for" in capsys.readouterr().out.splitlines()[-1], "and not: Nothing found"
     write_csv(Path("ill.csv"), [row | {"after": row["rich"] + "!"} for row in rows], without=("wealth",))
     assert main(["doctor", "ill.csv", "--target", "rich", "--json", "found.json"]) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -305,7 +339,7 @@ def test_the_command_tells_each_finding_and_what_it_looked_at(
     (kept,) = json.loads(Path("found.json").read_text())
     assert kept["id"] == "D4" and kept["evidence"]["columns"] == ["after"]
     assert main(["doctor", "ill.csv", "--target", "rich", "--strict"]) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "ill.csv", "well.csv"], (
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["book.txt", "found.json", "ill.csv", "well.csv"], (
         "nothing is written"
     )
 
@@ -373,6 +407,7 @@ def test_trec_shares_ten_questions(real_data: Path, tmp_path: Path) -> None:
         if one.evidence.get("across")
     ]
     assert len(across) == 1 and across[0].evidence["exact"] == 10
+    assert len(across[0].evidence["rows"]) == 11, "one apart from its capitals"
 
 
 def test_flipped_labels_of_sst2_are_listed(real_data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
     python -m bench.doctor --data --seed 1 --cases 200
 
-What a reader would get wrong: harm is not measured here. What is planted is wrong by construction, from barely to
+Half are tables of `worlds.py`, in units of their own; half are made at random, of any size, noise and balance. What a
+reader would get wrong: harm is not measured here. What is planted is wrong by construction, from barely to
 gross; an honest column that tells nearly all, rows equal by chance and a rare class that is easily told are not.
 """
 
@@ -24,6 +25,7 @@ from bench.doctor.faults import between
 from bench.doctor.worlds import WORLDS
 
 TABLES = ("blobs", "spirals", "breast_cancer", "wine", "diabetes", "friedman")
+MADE = "random table"
 TARGET = "answer"
 SHARE_HARD = 0.5
 
@@ -53,7 +55,12 @@ def _is_classes(frame: pd.DataFrame) -> bool:
 
 
 def _numbers(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame if name != TARGET]
+    return [name for name in frame if name != TARGET and pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def _codes(frame: pd.DataFrame) -> np.ndarray:
+    """The answers as numbers: those of classes in the order of their names."""
+    return pd.factorize(frame[TARGET], sort=True)[0] if _is_classes(frame) else frame[TARGET].to_numpy()
 
 
 def copies(frame: pd.DataFrame, magnitude: float, random: Random) -> pd.DataFrame:
@@ -64,8 +71,7 @@ def copies(frame: pd.DataFrame, magnitude: float, random: Random) -> pd.DataFram
 
 def leaked(frame: pd.DataFrame, magnitude: float, random: Random) -> pd.DataFrame:
     """A column that is the answer, but for a little."""
-    codes = pd.factorize(frame[TARGET], sort=True)[0] if _is_classes(frame) else frame[TARGET].to_numpy()
-    codes = codes / codes.std()
+    codes = _codes(frame) / _codes(frame).std()
     return frame.assign(total=codes + random.normal(scale=between(0.05, 0.001, magnitude), size=len(frame)))
 
 
@@ -150,13 +156,15 @@ DATA_FAULTS: dict[str, DataFault] = {
 
 
 def few_levels(frame: pd.DataFrame, magnitude: float, random: Random) -> pd.DataFrame:
-    names = _numbers(frame)[:4]
+    """The four columns that go with the answer most, so coarse that rows are equal by chance."""
+    codes = pd.Series(_codes(frame))
+    names = sorted(_numbers(frame), key=lambda name: -abs(frame[name].corr(codes)))[:4]
     return frame[[*names, TARGET]].assign(**{name: (2 * frame[name]).round() / 2 for name in names})
 
 
 def dominant(frame: pd.DataFrame, magnitude: float, random: Random) -> pd.DataFrame:
     """Honest and strong, and the other columns still tell something."""
-    codes = pd.factorize(frame[TARGET], sort=True)[0] if _is_classes(frame) else frame[TARGET].to_numpy()
+    codes = _codes(frame)
     return frame.assign(strong=codes / codes.std() + random.normal(scale=0.7, size=len(frame)))
 
 
@@ -196,8 +204,8 @@ def solve(task: DataTask) -> tuple[dict[str, Any], dict[str, Any]]:
     fault = DATA_FAULTS[task.faults[0]] if task.faults else None
     needs_classes = fault.classes if fault else bool(task.hard) and DATA_HARD[task.hard][1]
     names = [name for name in TABLES if not needs_classes or WORLDS[name](0).kind == "classify"]
-    name = str(random.choice(names))
-    train, test = _frames(name, random)
+    name = str(random.choice(names)) if task.number % 4 < 2 else MADE
+    train, test = made(random, needs_classes=needs_classes) if name == MADE else _frames(name, random)
     has_test = fault.of_test if fault else task.hard is None and task.number % 2 == 0
     if fault is not None and fault.of_test:
         test = fault.change(test, task.magnitude, random)
@@ -211,6 +219,40 @@ def solve(task: DataTask) -> tuple[dict[str, Any], dict[str, Any]]:
              "inside": True, "score": 0.0, "twin": 0.0, "redrawn": 0,
              "seconds": time.process_time() - begun}  # fmt: skip
     return {"case": task.number, "said": said}, truth
+
+
+def made(random: Random, *, needs_classes: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows to train on and rows to test: numbers (also skewed, whole or missing) and categories, which tell the answer.
+
+    No class has less than a tenth of the rows.
+    """
+    rows, width = int(10 ** random.uniform(2.4, 3.6)), int(random.integers(3, 12))
+    x = random.normal(size=(rows, width))
+    weights = random.normal(size=width) * random.integers(0, 2, size=width)
+    weights[int(random.integers(width))] += 1.5
+    score = x @ weights + random.uniform() * x[:, 0] * x[:, -1]
+    frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(width)])
+    for name in frame.columns[: width // 2]:
+        way = int(random.integers(4))
+        if way == 0:
+            frame[name] = np.exp(2 * frame[name]).round(3)
+        elif way == 1:
+            frame[name] = (3 * frame[name]).round()
+        elif way == 2:
+            frame.loc[random.random(rows) < random.uniform(0, 0.4), name] = np.nan
+    for i in range(int(random.integers(4))):
+        codes = random.integers(0, int(random.integers(2, 40)), size=rows)
+        score = score + random.normal(size=40)[codes] * random.integers(0, 2)
+        frame[f"c{i}"] = [f"v{code}" for code in codes]
+    score = (score - score.mean()) / score.std() + random.uniform(0.1, 2.0) * random.normal(size=rows)
+    if needs_classes or random.random() < 0.5:
+        shares = 0.1 + random.dirichlet(np.ones(kinds := int(random.integers(2, 4)))) * (1 - 0.1 * kinds)
+        edges = np.quantile(score, np.cumsum(shares)[:-1])
+        frame = frame.assign(**{TARGET: [f"kind {k}" for k in np.searchsorted(edges, score)]})
+    else:
+        frame = frame.assign(**{TARGET: score})
+    cut = int(0.75 * rows)
+    return frame[:cut].copy(), frame[cut:].reset_index(drop=True)
 
 
 def _frames(name: str, random: Random) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -139,7 +139,7 @@ def measure(name: str, fits: int, draws: int, planted: int) -> dict[str, Counter
         recipe = from_mapping(RECIPE | ({"task": "classify"} if "image" in rows else {"target": target}))
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
-            fit(recipe, as_data(take(rows, old), target), out=run, console=Console(quiet=True))
+            fit(recipe, as_data(take(rows, old), target), out=run, console=Console(quiet=True)).folder.seal()
             for draw in range(draws):
                 new = take(rows, generator.choice(rest, num_rest // 2, replace=False))
                 cases: dict[str, Plant] = {"": lambda r, g: r} | (plants(rows, target) if draw < planted else {})

@@ -1,7 +1,8 @@
 """Many cases in a few processes of one thread each; a case that takes far too long is cut off.
 
 What a reader would get wrong: time is counted in seconds of the processor, not of the clock, so a busy machine cuts off
-no more than a quiet one. A case that was cut off or failed stays in the sample, as one where nobody said anything.
+no more than a quiet one. A case that was cut off or failed is kept and counted by itself, and is in no share: of its
+harm nothing is known.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ cause is known is no finding of its own; it is attached to the cause (`in_order_
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -242,6 +243,11 @@ class Finding:
             "evidence": self.evidence,
             "symptoms": [one.to_json() for one in self.symptoms],
         }
+
+
+def drop_options(columns: Iterable[str]) -> str:
+    """What to type to leave columns out: "--drop after --drop 'paid on'"."""
+    return " ".join(f"--drop {shlex.quote(name)}" for name in columns)
 
 
 def in_order_of_blame(findings: Iterable[Finding]) -> list[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fathom.doctor.finding import Finding
+from fathom.doctor.finding import Finding, drop_options
 from fathom.doctor.parts.chance import p_of_mean_above
 from fathom.doctor.parts.given import Given, column_of
 from fathom.doctor.parts.out_of_fold import BINS, Learner
@@ -56,14 +56,13 @@ def _finding(given: Given, columns: list[str], gains: tuple[float, float, float]
     whole, alone, without = gains
     told = " and ".join(f"'{name}'" for name in columns)
     one = len(columns) == 1
-    drop = " ".join(f"--drop {name}" for name in columns)
     return Finding(
         "D4",
         seen=f"{told} {'tells' if one else 'tell'} {alone:.0%} of '{given.task.target}' alone, all columns together "
         f"{whole:.0%}, all others {max(without, 0):.0%}",
         cause=f"Suspect: {'it' if one else 'they'} may have been written down after the target was known, or from it.",
         remedy=f"Ask when {'this value is' if one else 'these values are'} known. If only with the target, leave "
-        f"{'it' if one else 'them'} out: {drop}. An honest column can be that good, too.",
+        f"{'it' if one else 'them'} out: {drop_options(columns)}. An honest column can be that good, too.",
         by="test",
         confidence=1 - p,
         evidence={"columns": columns, "alone": alone, "together": whole, "without": without, "p": p},

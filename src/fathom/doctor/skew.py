@@ -80,7 +80,7 @@ def find_missing_columns(missing: list[str], hint: str) -> Finding:
         "P1",
         seen,
         "The model was trained with them and cannot answer without.",
-        f"{hint} Add them; cells may be empty where a value is not known.",
+        f"Add what is missing; cells may be empty where a value is not known. {hint}",
         by="exact",
         evidence={"columns": missing},
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.finding import Finding
+from fathom.doctor.finding import Finding, drop_options
 
 SURE = 4.0  # standard errors
 POINTS = 0.02  # of a share: less is not told
@@ -86,6 +86,6 @@ def find_perfect_with_leak(
         named = " and ".join(f"'{name}'" for name in held)
         seen = f"It makes no mistake on {rows:,} test rows, and was given {named}"
         cause = f"{named} tells the answer (D4): a model that sees it has nothing to learn."
-        remedy = f"Fit again without: --drop {','.join(held)}."
+        remedy = f"Fit again without: {drop_options(held)}."
         return [Finding("A1", seen, cause, remedy, by="exact", evidence={"columns": held, "rows_test": rows})]
     return []

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom import terminal
+from fathom.doctor.behind_linear import find_behind_linear
 from fathom.doctor.dead_units import DeadUnits
 from fathom.doctor.diverged import Diverged
 from fathom.doctor.exact import Invariants
@@ -48,6 +49,8 @@ from fathom.doctor.preflight import preflight
 from fathom.doctor.spikes import Spikes
 from fathom.doctor.vanishing import Vanishing
 from fathom.doctor.wiring import Resets, Wiring
+
+LEAST_STEPS = 200  # after which a training whose length is not known is asked at its end what it has learned
 
 
 def on_the_console(text: str) -> None:
@@ -112,6 +115,7 @@ class Watch:
         self._mend = Mend(model, self.optimizers, say=self._report_remedy, data=data, loss=loss) if fix else None
         if self._mend is not None:
             self._tell(self._mend.first_look(frozen))
+        self._data = data if loss is not None else None
         if data is not None and loss is not None:
             self._tell(preflight(model, self.optimizers, data, loss, is_in_order=curriculum))
         self._schedule = Schedule(steps)
@@ -150,16 +154,20 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(is_broken_off=kind is not None)
 
-    def close(self) -> None:
-        """Take everything off again; what was found stays."""
+    def close(self, *, is_broken_off: bool = False) -> None:
+        """Take everything off again; what was found stays. A training that came to its end is asked what it learned."""
         for end in self._ends:
             end()
         self._ends = []
         self._invariants.end()
         if self._mend is not None:
             self._mend.close()
+        data, self._data = self._data, None
+        is_whole = not is_broken_off and self.step >= (self._moment.plan or LEAST_STEPS)
+        if data is not None and is_whole and all(one.id != "T5" for one in self.findings):
+            self._tell(find_behind_linear(self._model, data), is_over=True)
 
     def judged(self, losses: Tensor | np.ndarray | Sequence[float] | float, *, restores: bool = False) -> None:
         """Tell what rows that are kept for judging cost now: the loss of each [N], always the same, or their mean.
@@ -274,12 +282,12 @@ class Watch:
         for one in hear:
             self._tell(one(self._moment))
 
-    def _tell(self, found: Iterable[Finding]) -> None:
+    def _tell(self, found: Iterable[Finding], *, is_over: bool = False) -> None:
         for finding in found:
             self.findings.append(finding)
             if self._say is not None:
                 self._say(f"{finding.id} {finding.name}: {finding.text}")
-            if self._mend is not None and self._mend.found(finding):
+            if self._mend is not None and not is_over and self._mend.found(finding):
                 self._moment.history = LossHistory()
 
 
