@@ -66,13 +66,11 @@ def _of_odd_size(trial: Trial) -> Iterator[Finding]:
         return
     again = Trial(trial.model, trial.optimizers, trial.loss, trial.batches[::-1])
     anew = partial(restarted, trial=trial)
-    ends = []
     for one, steps, limit in ((trial, STEPS, BETTER), (again, LONGER, MUCH_BETTER)):
         outcomes = one.run(steps), one.run(steps, edit=anew)
         own, other = (outcome.last(TAIL) for outcome in outcomes)
         if not outcomes[1].is_finite or other > own - (1 - limit) * abs(own):
             return
-        ends.append((own, other))
     if own < LEFT * outcomes[1].losses[0]:
         return
     yield Finding(
@@ -83,7 +81,7 @@ def _of_odd_size(trial: Trial) -> Iterator[Finding]:
         remedy="Start them by He's rule before ReLU and by Glorot's before tanh.",
         by="experiment",
         symptom_of=("F3",),
-        evidence={"sizes": found, "losses": ends},
+        evidence={"sizes": found, "plain": outcomes[0].losses, "anew": outcomes[1].losses},
     )
 
 

@@ -19,6 +19,7 @@ from fathom.report.numbers import percent, plain
 from fathom.report.sections.examples import card
 from fathom.report.sections.parts import figure, figures, legend, paragraph, table
 
+COPIES = {"standardised": ("inputs as they are", "standardised"), "anew": ("first weights as they are", "made anew")}
 MOST_LAYERS = 24
 MOST_NAMES = 20
 MOST_CARDS = 4
@@ -70,11 +71,13 @@ def _judged(kept: Kept) -> Html | None:
 
 
 def _copies(kept: Kept) -> Html | None:
-    """Losses of two copies, as the inputs are and standardised."""
-    both = [_points(list(enumerate(kept.listed(name), 1))) for name in ("plain", "standardised")]
+    """Losses of two copies: as it is, and with what is asked about changed."""
+    name = "anew" if kept.listed("anew") else "standardised"
+    as_it_is, changed = COPIES[name]
+    both = [_points(list(enumerate(kept.listed(one), 1))) for one in ("plain", name)]
     if min(map(len, both)) < 2:
         return None
-    key = legend(("train", "inputs as they are"), ("validate", "standardised"))
+    key = legend(("train", as_it_is), ("validate", changed))
     lines = [Curve(points, kind) for points, kind in zip(both, ("train", "validate"), strict=True)]
     return figure("Two copies of the model", join([key, _curves(lines, "loss by step")]))
 
