@@ -116,6 +116,11 @@ def test_sizes_that_are_usual_or_do_no_harm_are_left_in_peace() -> None:
         if isinstance(part, nn.Linear):
             nn.init.kaiming_normal_(part.weight)
     assert 1.3 < sizes(he)["2"] < 1.5 and list(find_bad_start(trial(he))) == []
+    of_bert = net(3)
+    for part in of_bert.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+    assert sizes(of_bert)["2"] < 0.25 and list(find_bad_start(trial(of_bert))) == [], "as is usual for transformers"
     normed = net(4, scale=0.2, norm=True)  # norms undo the size
     assert sizes(normed)["2"] < 0.25 and list(find_bad_start(trial(normed))) == []
 

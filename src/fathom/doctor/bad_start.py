@@ -22,7 +22,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fathom.doctor.finding import Finding
-from fathom.doctor.parts.first_weights import LAYERS, restarted, sizes
+from fathom.doctor.parts.first_weights import LAYERS, own_layers, restarted, sizes
 from fathom.doctor.parts.trial import Trial, as_if_nothing_happened
 
 FACTOR = 100.0  # over the whole depth
@@ -31,6 +31,7 @@ SETTLED = 5  # steps after which it must still be there
 SURE = 0.001  # p that depth has nothing to do with it
 ALIKE = 1e-6  # one minus the cosine of two units that are the same
 USUAL = 0.25, 1.7  # sizes of weights: from less than half of torch's own to Glorot's before tanh
+OF_TRANSFORMERS = 0.0194, 0.0206  # deviation: BERT, GPT-2, ViT and ConvNeXt draw at 0.02, whatever the width
 STEPS, LONGER, TAIL = 40, 120, 12  # of the experiment, of the second one; last steps that count
 BETTER, MUCH_BETTER = 0.95, 0.7  # of the loss, at most, that the start as it is leaves
 LEFT = 0.1  # of the untrained loss: with less of it left the start did no harm
@@ -62,7 +63,8 @@ def _of_odd_size(trial: Trial) -> Iterator[Finding]:
     found = sizes(trial.model)
     inner = list(found.values())[:-1]  # without the head
     size = float(np.median(inner)) if inner else 1.0
-    if USUAL[0] < size < USUAL[1]:
+    deviations = [float(part.weight.detach().std()) for part in list(own_layers(trial.model).values())[:-1]]
+    if USUAL[0] < size < USUAL[1] or OF_TRANSFORMERS[0] < np.median(deviations or [0.02]) < OF_TRANSFORMERS[1]:
         return
     again = Trial(trial.model, trial.optimizers, trial.loss, trial.batches[::-1])
     anew = partial(restarted, trial=trial)
