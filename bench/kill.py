@@ -2,18 +2,24 @@
 
     python bench/kill.py --kills 100 --seed 0
 
-Three tasks in turn: a table with accumulation, an average of weights and patience; pictures that are augmented; texts.
-Each run is killed by SIGKILL, a third of them twice, at a moment drawn over the whole command, and goes on by `fathom
-resume`. What a reader would get wrong: what is measured on the machine (threads, precision) is written into the recipe
-of a first run, which all others repeat; or the clock would tell them apart. A command that is killed before its folder
-stands has kept nothing, and there is nothing to resume; it is typed again, and counted apart.
+Three tasks in turn: a table with accumulation, an average of weights and patience that ends the training; pictures that
+are augmented and mixed; texts. Each run is killed by SIGKILL, a third of them twice, at a moment drawn over the whole
+command or, every other time, over its training, and goes on by `fathom resume`. Another third is stopped by Ctrl-C
+first, which keeps a state in the middle of an epoch, and is killed after it was taken up. What a reader would get
+wrong: what is measured on the machine (threads, precision) is written into the recipe of a first run, which all others
+repeat; or the clock would tell them apart. A command that is killed before its folder stands has kept nothing, and
+there is nothing to resume; it is typed again, and counted apart. Moments are drawn in time of computing, which /proc
+tells: it runs under Linux.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +32,9 @@ from same_run import differing
 
 # In the child every epoch is kept, as it is in trainings whose epochs take longer than these.
 CHILD = "import fathom.networks as n, fathom.cli, sys; n.SECONDS_BETWEEN_CHECKPOINTS = 0.0; sys.exit(fathom.cli.main())"
-AGAIN = 0.33  # of the runs are killed a second time
+AGAIN, STOPPED = 0.33, 0.33  # of the runs are killed a second time; are stopped by Ctrl-C before they are killed
+IN_TRAINING = 0.5  # of the moments are drawn from when the first epoch was made
+TRAINING = 0.2  # of the time of the whole command goes into the epochs, about
 SHARED = [
     "--seed",
     "3",
@@ -37,8 +45,15 @@ SHARED = [
     "train.schedule=cosine",
 ]
 TASKS = {
-    "table": ["model=mlp", "train.epochs=8", "train.accumulate=2", "train.average=1.0", "train.patience=3"],
-    "pictures": ["model=resnet", "model.width=16", "train.epochs=4", "train.average=0.5"],
+    "table": ["model=mlp", "train.epochs=40", "train.accumulate=2", "train.average=1.0", "train.patience=3"],
+    "pictures": [
+        "model=resnet",
+        "model.width=16",
+        "train.epochs=4",
+        "train.average=0.5",
+        "train.augment={shift: 1, rotate: 10, scale: 0.1, erase: 0.2}",
+        "train.mixup=0.2",
+    ],
     "texts": ["model=transformer", "train.epochs=5", "train.label_smoothing=0.1"],
 }
 
@@ -84,24 +99,40 @@ def resume(out: Path) -> list[str]:
 
 
 def completed(arguments: list[str]) -> float:
-    """Run to the end; the seconds it took."""
-    begun = time.monotonic()
+    """Run to the end; the seconds of computing it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(arguments, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
-    return time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def killed(arguments: list[str], after: float) -> bool:
-    """Start, and kill after so many seconds; whether it was still running then."""
+def ended(arguments: list[str], after: float, by: signal.Signals, since: Path | None) -> bool:
+    """Start, and end by that signal after so many seconds of computing; whether it was still running then.
+
+    They are counted from the beginning, or from when the file `since` stands.
+    """
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
+    begun = 0.0 if since is None else None
+    while process.poll() is None:
+        # The clock of the wall would hit a machine that is at work on other things too early, or an idle one too late.
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        spent = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if begun is None and since is not None and since.exists():
+            begun = spent
+        if begun is not None and spent - begun >= after:
+            process.send_signal(by)
+            process.wait()
+            return True
+        time.sleep(0.002)
     return False
+
+
+def is_amid_an_epoch(out: Path) -> bool:
+    """Whether the last state of a fold was kept in the middle of an epoch."""
+    steps = {int(path.stem.split("-")[3]): path for path in (out / "last").glob("fold-0-step-*.json")}
+    return bool(steps) and any(json.loads(steps[max(steps)].read_text())["sums"])
 
 
 def stands(out: Path) -> bool:
@@ -113,17 +144,25 @@ def attempt(
     task: str, recipe: Path, whole: Path, seconds: float, out: Path, random: np.random.Generator
 ) -> dict[str, object]:
     """One run, killed and taken up until it is done, beside the one that was never killed."""
-    times = 1 + int(random.random() < AGAIN)
-    moments, nothing_kept = [], 0
-    for _ in range(times):
-        moment = float(random.uniform(0.0, 1.1 * seconds))
-        was_running = killed(resume(out) if stands(out) else command(recipe, out), moment)
-        moments.append(round(moment, 3) if was_running else None)
+    drawn = random.random()
+    signals = [signal.SIGKILL] * (1 + int(drawn < AGAIN))
+    if AGAIN < drawn < AGAIN + STOPPED:
+        signals = [signal.SIGINT, signal.SIGKILL]
+    moments, nothing_kept, amid = [], 0, 0
+    for by in signals:
+        in_training = by == signal.SIGINT or random.random() < IN_TRAINING
+        moment = float(random.uniform(0.0, TRAINING * seconds if in_training else seconds))
+        since = out / "metrics.csv" if in_training else None
+        was_running = ended(resume(out) if stands(out) else command(recipe, out), moment, by, since)
+        told = f"{by.name} {moment:.3f}{' of training' if in_training else ''}"
+        moments.append(told if was_running else None)
+        amid += stands(out) and is_amid_an_epoch(out)
         if not stands(out):
             nothing_kept += 1
             shutil.rmtree(out, ignore_errors=True)
     completed(resume(out) if stands(out) else command(recipe, out))
-    return {"task": task, "killed_at": moments, "nothing_kept": nothing_kept, "differing": differing(whole, out)}
+    counts = {"nothing_kept": nothing_kept, "amid_an_epoch": amid}
+    return {"task": task, "ended_at": moments} | counts | {"differing": differing(whole, out)}
 
 
 def main() -> None:
@@ -156,9 +195,10 @@ def main() -> None:
                 shutil.rmtree(out)
     same = sum(not result["differing"] for result in results)
     early = sum(bool(result["nothing_kept"]) for result in results)
-    late = sum(None in result["killed_at"] for result in results)  # type: ignore[operator]
+    late = sum(None in result["ended_at"] for result in results)  # type: ignore[operator]
+    amid = sum(bool(result["amid_an_epoch"]) for result in results)
     print(f"{same} of {len(results)} ended the same to the last bit; {early} were killed before their folder stood, "
-          f"{late} had ended before they were to be killed.")  # fmt: skip
+          f"{late} had ended before they were to be killed, {amid} went on in the middle of an epoch.")  # fmt: skip
     sys.exit(same < len(results))
 
 

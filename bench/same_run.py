@@ -1,6 +1,7 @@
 """What a run folder says, times aside: two runs are the same where this is the same, byte for byte.
 
-What a reader would get wrong: the page and the log are left out, since they tell how long things took.
+What a reader would get wrong: the page, the log, summary and forecast are left out: they tell how long things took;
+so are the checksums, which are those of files that do.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-TOLD_WITH_TIMES = ("log.txt", "report.html")
-TIMES = {"seconds", "seconds_per_row", "sentence"}
+TOLD_WITH_TIMES = ("log.txt", "report.html", "checksums.json", "summary.json", "forecast.json")
+# `run` is drawn for each run; the story of the epochs is in metrics.csv too, and `checksum` is that of the other keys.
+TIMES = {"seconds", "seconds_per_row", "sentence", "run", "story", "checksum"}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -29,10 +31,10 @@ def differing(one: Path, other: Path) -> list[str]:
 
 
 def _timeless(name: str, content: bytes) -> bytes:
-    if name == "metrics.json" or (name.startswith("last/") and name.endswith(".json")):
+    if name in ("metrics.json", "manifest.json") or (name.startswith("last/") and name.endswith(".json")):
         return json.dumps(_without_times(json.loads(content))).encode()
     if name.endswith("done.json"):  # why a baseline's settings were chosen: "as asked" the second time
-        return json.dumps(json.loads(content) | {"why": ""}).encode()
+        return json.dumps(_without_times(json.loads(content) | {"why": ""})).encode()
     if name == "metrics.csv":
         lines = [line.split(",") for line in content.decode().splitlines()]
         skip = lines[0].index("seconds")

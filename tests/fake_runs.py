@@ -110,7 +110,8 @@ def finished(
     folder.write_json("findings.json", [{"id": "D4", "name": "target leakage", "text": "'casual' adds up to 'count'."}])
     left_out = [(f"data.csv:{line}", "9 values where 12 were expected") for line in (7, 90)]
     folder.write_rows("left_out.csv", ["where", "why"], left_out)
-    folder.write_json("environment.json", {"fathom": "0.1.0", "libraries": {"torch": "2.6", "numpy": "2.0"}})
+    made = {"run": "0" * 32, "fathom": "0.1.0", "libraries": {"torch": "2.6", "numpy": "2.0"}}
+    folder.write_record("manifest.json", made | {"data": {"rows": 1797, "columns": {}}})
     epochs = [row for fold in range(folds) for row in _epochs(fold, advised, scores, metric)]
     folder.write_rows("metrics.csv", METRIC_COLUMNS, epochs)
     recipe = {"data": "data.csv", "target": task.target, "resolved": True, "reasons": REASONS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fathom.checksums import OWN, checksum, record
+from fathom.run import SEAL, RunFolder
 
 TRACE = "FATHOM_TEST_TRACE"  # the environment variable that names the file a hostile object would write
 
@@ -61,6 +65,20 @@ def laughs(levels: int = 12) -> str:
     """A few lines of YAML that stand for 10^levels words."""
     lines = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, levels)]
     return "\n".join(["a0: &a0 [ha]", *lines])
+
+
+def reseal(folder: Path) -> None:
+    """Make all checksums of a run right again, as whoever means harm would: what reads the files is asked then."""
+    for path in folder.rglob("*.json"):
+        with contextlib.suppress(ValueError, RecursionError, OSError):
+            value = json.loads(path.read_text())
+            if isinstance(value, dict) and OWN in value:
+                if path.name == "done.json":
+                    others = [one for one in path.parent.iterdir() if one != path]
+                    value["files"] = {one.name: checksum(one.read_bytes()) for one in others}
+                path.write_text(json.dumps(record({key: one for key, one in value.items() if key != OWN})))
+    if (folder / SEAL).exists():
+        RunFolder(folder).seal()
 
 
 def change(path: Path, key: str, value: Any) -> None:

@@ -329,7 +329,7 @@ def test_ctrl_c_keeps_the_training_to_the_step_and_it_ends_the_same(
     said = capfd.readouterr().err
     assert "stopping after this step" in said
     assert "go on with `fathom resume stopped`" in said
-    assert json.loads(Path("stopped/last/fold-0.json").read_text())["step"] == at
+    assert json.loads(Path(f"stopped/last/fold-0-step-{at}.json").read_text())["step"] == at
     every_file_is_whole(Path("stopped"))
     assert main(["resume", "stopped"]) == 0
     assert f"fold 1 after step {at}" in capfd.readouterr().out
@@ -369,7 +369,7 @@ def test_ctrl_c_before_a_run_began_is_no_error(here: Path, monkeypatch: pytest.M
     def stop(*given: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fathom.fitting.read", stop)
+    monkeypatch.setattr("fathom.fitting.survey", stop)
     assert fit("never") == 130
     assert capfd.readouterr().err == "\nfathom: stopped.\n"
     assert not Path("never").exists()

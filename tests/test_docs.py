@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fathom import cli
-from fathom.recipe import Recipe, SplitRecipe, TextRecipe, TrainRecipe
+from fathom.recipe import Recipe, SampleRecipe, SplitRecipe, TextRecipe, TrainRecipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -40,7 +40,7 @@ def test_commands_that_pages_name_exist() -> None:
 def test_every_recipe_key_is_documented() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text()
     hidden = {"resolved", "reasons", "version", "corrections", "stopped"}
-    for part in (Recipe, SplitRecipe, TextRecipe, TrainRecipe):
+    for part in (Recipe, SampleRecipe, SplitRecipe, TextRecipe, TrainRecipe):
         for name in part.__dataclass_fields__:
             if name not in hidden:
                 assert re.search(rf"\b{name}\b", page), f"docs/recipes.md does not explain '{name}'"

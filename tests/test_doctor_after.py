@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import fathom
-from fathom import answer_checks
+from fathom import aftercare, answer_checks
 from fathom.aftercare import examine_run
+from fathom.cli import main
 from fathom.doctor import shift
 from fathom.doctor.harmful_shift import compare, find_harmful_shift, lower_bound
 from fathom.doctor.miscalibrated import find_miscalibrated
@@ -72,6 +73,9 @@ def test_a_perfect_score_is_told_only_beside_a_column_that_holds_the_answer() ->
     leak: list[dict[str, Any]] = [{"id": "D4", "columns": ["casual"]}]
     (found,) = find_perfect_with_leak(1.0, leak, ["casual", "hour"], 500)
     assert found.by == "exact" and found.evidence["columns"] == ["casual"]
+    leak[0]["columns"] += ["paid on"]
+    (found,) = find_perfect_with_leak(1.0, leak, ["casual", "paid on"], 500)
+    assert "--drop casual --drop 'paid on'." in found.remedy
     assert not find_perfect_with_leak(1.0, leak, ["hour"], 500), "the column was left out"
     assert not find_perfect_with_leak(1.0, [], ["casual"], 500), "a perfect score alone is no fault"
     assert not find_perfect_with_leak(0.999, leak, ["casual"], 500)
@@ -120,6 +124,15 @@ def test_hard_and_rare_groups_that_a_model_knows_of_do_not_fail() -> None:
         classes = (probabilities.cumsum(axis=1) > generator.random((2000, 1))).argmax(axis=1)
         groups = {f"quarter = {k}": np.arange(2000) % 4 == k for k in range(4)}
         assert not find_failing_slices(probabilities, classes, "abc", groups, [""] * 2000)
+
+
+@pytest.mark.parametrize(("bleu", "p", "is_told"), [(10.0, 1e-6, True), (19.0, 1e-6, False), (10.0, 0.01, False)])
+def test_a_translator_far_behind_its_baseline_is_told(bleu: float, p: float, is_told: bool) -> None:
+    metrics = {
+        "difference": {"measure": "bleu", "of": "t5", "to": "word_by_word", "value": bleu - 20.0, "p": p},
+        "test": {"t5": {"bleu": bleu}, "word_by_word": {"bleu": 20.0}},
+    }
+    assert [one.id for one in answer_checks._of_texts(metrics)] == ["A2"] * is_told
 
 
 def test_a_group_predicted_too_high_is_told_and_noise_is_not() -> None:
@@ -326,13 +339,17 @@ def write(path: Path, columns: dict[str, list[Any]]) -> Path:
     return path
 
 
+QUICK: dict[str, Any] = {
+    "model": "none", "baselines": {"constant": {}, "linear": {"penalty": 1.0, "bends": 0}},
+    "split__folds": 1, "threads": 1, "explain_rows": 0, "quiet": True,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("after")
-    linear = {"constant": {}, "linear": {"penalty": 1.0, "bends": 0}}
     data = write(folder / "people.csv", people(1500, 0))
-    options: dict[str, Any] = {"model": "none", "baselines": linear, "split__folds": 1, "threads": 1, "explain_rows": 0}
-    return fathom.fit(data, target="rich", out=folder / "run", quiet=True, **options).path
+    return fathom.fit(data, target="rich", out=folder / "run", **QUICK).path
 
 
 def new(tmp_path: Path, **changed: Any) -> Path:
@@ -351,8 +368,29 @@ def test_a_healthy_run_has_no_finding_and_keeps_little(run: Path) -> None:
     assert set(reference.slices) == {"job"} and len(reference.train) > 500
 
 
-def test_clean_new_rows_raise_nothing(run: Path, tmp_path: Path) -> None:
-    assert examine_run(run, on=new(tmp_path)) == []
+def test_a_test_set_that_was_cleaned_is_too_good_and_an_easier_future_is_not(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    x, flipped = generator.normal(size=1400), generator.random(1400) < 0.3 * (np.arange(1400) < 1100)
+    rich = np.where((x > 0) ^ flipped, "yes", "no")
+    columns = {"x": x.tolist(), "day": list(range(1400)), "rich": rich.tolist()}
+    train, test = (
+        write(tmp_path / f"{name}.csv", {column: values[rows] for column, values in columns.items()})
+        for name, rows in (("train", slice(1100)), ("test", slice(1100, None)))
+    )
+    cleaned = fathom.fit(train, target="rich", test=test, out=tmp_path / "cleaned", drop=["day"], **QUICK)
+    (found,) = (one for one in examine_run(cleaned.path) if one.id == "A1")
+    assert found.evidence["test"] > found.evidence["train"] + 0.1
+    assert "A1" in {one["id"] for one in json.loads((cleaned.path / "findings.json").read_text())}
+    every = write(tmp_path / "every.csv", columns)
+    later = fathom.fit(every, target="rich", time="day", out=tmp_path / "later", **QUICK)
+    assert "A1" not in {one.id for one in examine_run(later.path)}
+
+
+def test_clean_new_rows_raise_nothing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean = new(tmp_path)
+    assert examine_run(run, on=clean) == []
+    assert main(["doctor", str(run), "--on", str(clean), "--strict"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Nothing found in {run}, nor in {clean} beside it."
 
 
 def test_a_unit_a_spelling_and_a_missing_column_are_told(run: Path, tmp_path: Path) -> None:
@@ -366,6 +404,7 @@ def test_a_unit_a_spelling_and_a_missing_column_are_told(run: Path, tmp_path: Pa
     columns = people(100, 1)
     del columns["job"]
     (found,) = examine_run(run, on=write(tmp_path / "less.csv", columns))
+    assert found.remedy.startswith("Add what is missing;") and "Known: age" in found.remedy
     assert found.by == "exact" and found.evidence["columns"] == ["job"]
 
 
@@ -375,14 +414,29 @@ def test_a_rule_that_changed_is_harm_and_no_shift(run: Path, tmp_path: Path) -> 
     assert found.id == "P2" and found.evidence["risk_new_at_least"] > 0.5
 
 
+def test_of_many_rows_some_are_looked_at(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aftercare, "MOST_ROWS", 150)
+    said: list[str] = []
+    (found,) = examine_run(run, on=new(tmp_path, hours=lambda hours: hours + 8), say=said.append)
+    assert found.evidence["rows_new"] == 150 and "150 of 600 rows are looked at, spread evenly." in said
+
+
 def test_inputs_that_moved_without_harm_are_told_as_such(run: Path, tmp_path: Path) -> None:
     (found,) = examine_run(run, on=new(tmp_path, hours=lambda hours: hours + 8))
     assert found.evidence["columns"] == ["hours"] and "still answers as well" in found.cause
-    columns = people(600, 1) | {"hours": [hours + 8 for hours in people(600, 1)["hours"]]}
+    columns = people(600, 1) | {"hours": [hours + 8 for hours in people(600, 1)["hours"]], "shoe": [42] * 600}
     del columns["rich"]
     said: list[str] = []
     (found,) = examine_run(run, on=write(tmp_path / "bare.csv", columns), say=said.append)
     assert found.evidence["severity"] == "unknown" and any("no 'rich'" in text for text in said)
+    assert "Columns that training had not, and that are not used: shoe." in said
+
+
+def test_what_a_column_that_moved_does_to_answers_and_rows_stands_below_it(run: Path, tmp_path: Path) -> None:
+    (found,) = (one for one in examine_run(run, on=new(tmp_path, age=lambda age: age + 25)) if one.id == "P1")
+    told = " ".join(one.seen for one in found.symptoms)
+    for words in ("The probability of the given class is", "Other classes are given", "stranger than"):
+        assert words in told
 
 
 def test_what_follows_from_a_cause_is_attached_to_it(run: Path, tmp_path: Path) -> None:
@@ -471,6 +525,10 @@ def test_what_is_not_looked_at_of_a_language_is_said(tmp_path: Path) -> None:
     assert any("not looked at" in one for one in said)
     found = examine_run(made.path, on=tmp_path / "other.txt")
     assert "text (share of capitals)" in found[0].evidence["columns"]
+    examine_run(made.path, on=text[60_000:].splitlines(), say=said.append)
+    assert not any("belong together" in one for one in said), "lines of their own stand for themselves"
+    with pytest.raises(fathom.UserError, match="There is no .*nwe.txt"):
+        examine_run(made.path, on=str(tmp_path / "nwe.txt"))
 
 
 def test_a_repair_and_new_rows_are_not_asked_for_at_once(run: Path) -> None:

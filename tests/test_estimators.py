@@ -90,3 +90,13 @@ def test_a_network_by_name() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="one class only"):
         fathom.Classifier(**QUICK).fit(np.random.default_rng(0).normal(size=(30, 2)), np.zeros(30))
+
+
+def test_a_model_beside_a_recipe_that_names_one_otherwise_is_refused_in_words() -> None:
+    X, y = load_wine(return_X_y=True)
+    recipe: dict[str, Any] = {"model": {"width": 8}}
+    with pytest.raises(fathom.UserError, match="'model.width'"):
+        fathom.Classifier(model="mlp", recipe=recipe).fit(X, y)
+    assert recipe == {"model": {"width": 8}}, "what was given is not changed"
+    with pytest.raises(fathom.UserError, match="'model' is a single value"):
+        fathom.Classifier(model="mlp", recipe={"model": "gpt2"}).fit(X, y)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +80,11 @@ def write_semicolons(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
+def write_jsonl(path: Path, row: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(row) + "\n")
+    return path
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> fathom.Run:
     folder = tmp_path_factory.mktemp("table")
@@ -109,6 +116,8 @@ def test_a_network_answers_rows_of_a_file_as_its_run_does(table: fathom.Run, net
     assert check["comparison"]["worst_difference"] < 1e-4
     assert "row" not in check["comparison"]["worst_row"], "no row of the data is shipped"
     assert "python predictor.py rows.csv" in (network / "README.md").read_text()
+    (example,) = re.findall(r"Predictor\(\)\.predict\((.*)\)", (network / "README.md").read_text())
+    assert len(command(network, str(write_jsonl(tmp_path / "one.jsonl", ast.literal_eval(example))))) == 1
 
 
 def test_the_class_answers_a_row_and_names_what_is_missing(table: fathom.Run, network: Path) -> None:
@@ -122,6 +131,18 @@ def test_the_class_answers_a_row_and_names_what_is_missing(table: fathom.Run, ne
     del row["job"]
     code += "try: p.predict(row)\nexcept ValueError as error: print(error)"
     assert "Columns are missing: job" in alone(network, code, json.dumps(row))
+
+
+def test_the_command_says_which_file_is_not_there(network: Path, tmp_path: Path) -> None:
+    data = write_semicolons(tmp_path / "new.csv", goods(3))
+    for words, told in (
+        ([str(tmp_path / "nwe.csv")], "There is no .*nwe.csv"),
+        ([str(data), "--to", str(tmp_path / "nowhere" / "out.csv")], "No such file or directory: .*nowhere"),
+    ):
+        command = [sys.executable, str(network / "predictor.py"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert re.fullmatch(rf".*{told}.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["linear", "boosted_trees"])
@@ -172,6 +193,8 @@ def test_numbers_come_with_their_intervals(tmp_path: Path, capsys: pytest.Captur
         run.export(tmp_path / "gone", model="linear")
     given = run.export(tmp_path / "given", model="linear", rows=tmp_path / "rows.jsonl", quiet=True)
     assert check_of(given)["comparison"]["real_rows"] == 2
+    assert check_of(given)["needs"].keys() == {"numpy", "onnxruntime", "python"}
+    assert check_of(tmp_path / "constant")["needs"].keys() == {"numpy", "python"}, "there is no graph"
 
 
 def test_a_program_of_torch_export(table: fathom.Run, tmp_path: Path) -> None:
@@ -286,6 +309,9 @@ def test_what_cannot_be_exported_is_refused(table: fathom.Run, network: Path, tm
         table.export(network)
     with pytest.raises(fathom.UserError, match=r"weights=int8 is for --format onnx"):
         table.export(tmp_path / "out", format="torch", weights="int8")
+    for weights, most_loss in (("fp32", 0.01), ("fp16", -1.0), ("fp16", float("nan"))):
+        with pytest.raises(fathom.UserError, match="the share of the metric that smaller weights may cost"):
+            table.export(tmp_path / "out", weights=weights, most_loss=most_loss)
     assert not (tmp_path / "out").exists()
 
 

@@ -201,6 +201,15 @@ def test_dates_are_read_in_many_spellings(spelling: str) -> None:
     assert str(dates.read([spelling], order.way)[0]) == "2011-02-13T00:00:00.000000"
 
 
+@pytest.mark.parametrize(
+    "word", ["2011-03-04T08", "2011-03-04T08:00:00.1234567", "0000-01-01", "2011-03-04", "２０１１-03-04"]
+)
+def test_a_date_does_not_depend_on_the_rows_beside_it(word: str) -> None:
+    alone = dates.read([word])[0]
+    for other in ("2012-01-31", "3/4/2011", "a word"):
+        assert dates.read([word, other])[0] == alone or np.isnat([dates.read([word, other])[0], alone]).all(), other
+
+
 def test_day_or_month_first_is_decided_from_the_values() -> None:
     assert moment.fit(objects("3/4/2011", "13/4/2011"))["way"] == "day-first"
     assert moment.fit(objects("3/4/2011", "4/13/2011"))["way"] == "month-first"

@@ -15,7 +15,7 @@ import pytest
 
 import fathom
 from fathom import recipe as recipes
-from fathom.candidates import FittedBaseline, Fold, fit_baseline
+from fathom.candidates import FittedBaseline, Fold, fit_baseline, load_baseline
 from fathom.run import RunFolder
 
 from .conftest import people, write_csv
@@ -50,7 +50,7 @@ def test_the_folder_holds_everything_and_no_pickle(run: fathom.Run) -> None:
     names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     expected = {
         "recipe.yaml", "spec.json", "split.parquet", "model.safetensors", "config.json", "metrics.csv", "metrics.json",
-        "findings.json", "predictions.parquet", "environment.json", "log.txt", "left_out.csv", "report.html",
+        "findings.json", "predictions.parquet", "manifest.json", "checksums.json", "log.txt", "left_out.csv", "report.html",
     }  # fmt: skip
     assert expected <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".joblib"))]
@@ -336,7 +336,7 @@ def test_a_baseline_that_is_read_back_still_says_why(run: fathom.Run, tmp_path: 
     for content in ("{", "[]", "{}"):
         done.write_text(content)
         with pytest.raises(fathom.UserError, match=r"done\.json is damaged"):
-            read_back()
+            load_baseline(folder, "boosted_trees")
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [

@@ -108,5 +108,6 @@ def test_a_rate_that_was_lowered_on_the_way_is_taken_from_the_beginning(tmp_path
 def test_what_cannot_be_mended_is_said(tmp_path: Path) -> None:
     run, said = run_at(tmp_path, 0.002, train__epochs=2), list[str]()
     run.folder.write_json("findings.json", [found("D2").to_json(), found("D9").to_json()])
+    run.folder.seal()
     mend_run(run.path, say=said.append)
     assert [text[:31] for text in said[:2]] == ["D2 cannot be mended from here: ", "D9 cannot be mended from here: "]

@@ -115,7 +115,7 @@ def test_hostile_names_and_texts_are_inert(tmp_path: Path) -> None:
 
 def test_a_run_of_baselines_alone_has_no_curves(tmp_path: Path) -> None:
     folder, _ = prices(tmp_path / "run")
-    for name in ("metrics.csv", "findings.json", "left_out.csv", "environment.json", "predictions.parquet"):
+    for name in ("metrics.csv", "findings.json", "left_out.csv", "manifest.json", "predictions.parquet"):
         folder.inside(name).unlink()
     words = Reader(write(folder.path).read_text("utf-8")).text
     assert "How it learned" not in words

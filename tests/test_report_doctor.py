@@ -44,6 +44,17 @@ def test_each_finding_is_told_once_with_what_to_do(kind: str, tmp_path: Path) ->
     assert "F1 · step 1 · all 2 folds" in read.text and "T1 · step 150 · fold 1" in read.text
 
 
+def test_two_faults_with_one_cause_are_two_and_folds_are_joined_one_by_one(tmp_path: Path) -> None:
+    words = next(one for one in every([]) if one["id"] == "D4")
+    columns = [words | {"seen": f"'{name}' holds words"} for name in ("age", "hours")]
+    layers = [words | {"id": "T4", "seen": f"dead units in {name}"} for name in ("first", "second")]
+    found = [*columns, *(one | {"fold": fold} for fold in (0, 1) for one in layers)]
+    read = Reader(with_findings(tmp_path / "run", found))
+    for told in ("'age' holds words", "'hours' holds words", "dead units in first", "dead units in second"):
+        assert read.text.count(told) == 1
+    assert read.text.count("all 2 folds") == 2
+
+
 def test_causes_come_first_and_symptoms_stand_below_them(tmp_path: Path) -> None:
     read = Reader(with_findings(tmp_path / "run", every([])))
     order = sorted({one["id"] for one in every([])}, key=lambda id_: CATALOGUE[id_].rank)
@@ -74,6 +85,13 @@ def test_the_evidence_is_drawn(tmp_path: Path) -> None:
     assert "Rows of the batch: 3 , 17" in read.text
     assert page.count('class="point chosen"') == 12, "one gradient a layer"
     assert not re.search(r'="[^"]*\bnan', page)
+
+
+def test_two_copies_are_drawn_with_what_differs_between_them(tmp_path: Path) -> None:
+    evidence = {"plain": [2.0, 1.5, 1.2], "anew": [1.1, 0.5, 0.2], "sizes": {"0": 3.0}}
+    read = Reader(with_findings(tmp_path / "run", [{"id": "F8", "evidence": evidence}]))
+    assert "first weights as they are" in read.text and "made anew" in read.text
+    assert "inputs as they are" not in read.text
 
 
 def test_rows_that_are_meant_are_shown_as_the_page_shows_them(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import fathom
 from fathom import recipe as recipes
 from fathom.interrupts import BetweenSteps
 from fathom.run import RunFolder
-from fathom.store import load_checkpoint, save_checkpoint
+from fathom.states import load_checkpoint, save_checkpoint
 from fathom.training import Checkpoint, Epoch, Trainer
 
 from .conftest import people, write_csv

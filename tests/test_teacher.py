@@ -89,6 +89,7 @@ def test_the_average_of_candidates_can_teach(data: Path, teacher: fathom.Run, tm
     metrics["members"] = {"linear": 0.25, "mlp": 0.75}
     metrics["test"]["ensemble"] = metrics["test"]["linear"]
     folder.write_json("metrics.json", metrics)
+    folder.seal()
     run = student(data, fathom.load(blended), tmp_path / "student", train__teacher_candidate="ensemble")
     assert run.folder.read_json("config.json")["objective"] == "distill"
 
@@ -136,6 +137,7 @@ def test_the_same_rows_are_known_whatever_the_data_is_called(data: Path, teacher
     shutil.copytree(teacher.path, tmp_path / "renamed")
     folder = RunFolder.open(tmp_path / "renamed")
     folder.write_json("spec.json", folder.read_json("spec.json") | {"name": "folks"})
+    folder.seal()
     renamed = fathom.load(tmp_path / "renamed")
     with pytest.raises(fathom.UserError, match="trained or chosen by"):
         student(data, renamed, tmp_path / "leaky", seed=1)
@@ -184,6 +186,7 @@ def test_classes_are_told_in_the_order_of_the_student(
     spec = teacher.folder.read_json("spec.json")
     spec["task"]["classes"].reverse()
     RunFolder.open(turned).write_json("spec.json", spec)
+    RunFolder.open(turned).seal()
     taught, told = fitting.soft_targets, []
 
     def watched(*given: object) -> object:

@@ -19,7 +19,7 @@ from fathom.optimizers.average import AveragedWeights
 from fathom.optimizers.schedule import SHAPES, Pace
 from fathom.recipe import TrainRecipe
 from fathom.run import RunFolder
-from fathom.store import load_checkpoint, save_checkpoint
+from fathom.states import load_checkpoint, save_checkpoint
 from fathom.training import Checkpoint, Epoch, Trainer
 
 CPU = torch.device("cpu")
@@ -111,7 +111,7 @@ def test_a_checkpoint_cut_short_leaves_the_one_before(tmp_path: Path, monkeypatc
     assert found.progress.step == kept[1].progress.step
     assert all(torch.equal(value, kept[1].weights[name]) for name, value in found.weights.items())
     save_checkpoint(folder, 0, kept[2])
-    assert len(list((folder.path / "last").glob("*.safetensors"))) == 1
+    assert len(list((folder.path / "last").glob("*.safetensors"))) == 2, "this state and the one before"
 
 
 def test_patience_ends_a_training_that_no_longer_improves() -> None:
@@ -157,6 +157,31 @@ def test_rates_come_down_even_when_the_clock_shortens_the_plan(monkeypatch: pyte
     made.run()
     assert max(rates) > 5e-3
     assert rates[-1] < 0.1 * max(rates)
+
+
+def test_rates_come_down_within_an_epoch_that_the_clock_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = itertools.count()
+    monkeypatch.setattr("fathom.training.time", types.SimpleNamespace(monotonic=lambda: 1e-3 * next(readings)))
+    rates: list[float] = []
+
+    def long() -> Trainer:
+        made = trainer(recipe(epochs=1, schedule="one_cycle", average=0.0))
+        made.batches = Batches(made.batches.tensors, made.batches.targets, np.resize(np.arange(150), 8000), 16, seed=3)  # type: ignore[attr-defined]
+        made.__post_init__()
+        return made
+
+    made = long()
+    made.seconds = 0.2
+    made.on_step = lambda step, total: rates.append(step.learning_rate)
+    progress = made.run()
+    assert progress.epoch == 1
+    assert 100 < progress.step < 300, "500 steps are an epoch"
+    assert progress.corrections
+    assert rates[-1] < 0.1 * max(rates)
+    again = long()
+    again.replay = (progress.corrections, progress.stopped)
+    assert again.run().step == progress.step
+    assert equal(weights(made.model), weights(again.model))
 
 
 def test_restored_training_ends_like_one_never_interrupted() -> None:

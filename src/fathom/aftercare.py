@@ -64,7 +64,7 @@ def examine_run(run: str | Path, *, on: Any = None, fix: bool = False, say: Say 
         from fathom.mending import mend_run
 
         return mend_run(run, say=say or (lambda text: None))
-    model = Model(RunFolder.open(run))
+    model = Model(RunFolder.open_finished(run))
     say = say or (lambda text: None)
     found = answer_checks.examine(model.folder, model.metrics)
     if on is not None:
@@ -228,9 +228,10 @@ class Beside:
         then, now = self._risks(truth)
         units = self.model.units(self.table, self.examples)
         units = None if units is None else units[self.rows][rows]
-        if self.reference.units is not None and units is None:
-            say(f"Without the column '{self.model.spec['group']}' it is not known which rows belong together,")
-            say("so whether the answers are worse is not looked at.")
+        group = self.model.spec.get("group")
+        if group is not None and units is None:
+            told = f"Without the column '{group}' it is not known which rows belong together"
+            say(f"{told}, so whether the answers are worse is not looked at.")
             return None
         if self.reference.units is not None:
             then = of_units(then[self.reference.at], self.reference.units)

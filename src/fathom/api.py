@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fathom import limits
 from fathom import recipe as recipes
 from fathom.errors import UserError
 from fathom.recipe import Recipe
@@ -18,11 +19,12 @@ from fathom.run import RunFolder, reading
 
 # Predictions that explaining takes of each row: repeats for a column, patches of a picture, words of a text.
 REPEATS, PATCHES, WORDS = 5, 100, 20
-LEAST_ROWS_TO_EXPLAIN = 20
+LEAST_ROWS_TO_EXPLAIN, MORE_ROWS = 20, 100
 
 if TYPE_CHECKING:
     from fathom.checkup import Checkup
     from fathom.console import Console
+    from fathom.data import Examples
     from fathom.doctor.finding import Finding
     from fathom.fitting import Outcome
     from fathom.ship.predict import Model, Predictions
@@ -125,6 +127,7 @@ def fit(
     *,
     target: str | int | None = None,
     budget: str | float | None = None,
+    memory: str | float | None = None,
     test: str | Path | None = None,
     task: str | None = None,
     out: str | Path | None = None,
@@ -138,8 +141,9 @@ def fit(
     """Raw data → a run: a trained, compared and explained model in a folder.
 
     `data` is a path (table, folder or archive of class folders, IDX, .npz), the name of a sample ("digits"), a pandas
-    or polars frame, or arrays. `budget` is in seconds or written "5m". Further keys are the recipe's, with `__` for the
-    dot: `model__depth=14`, `train__epochs=20`. Raises `fathom.UserError` with the remedy for whatever is wrong.
+    or polars frame, or arrays. `budget` is in seconds or written "5m", `memory` in bytes or written "2GB". Further
+    keys are the recipe's, with `__` for the dot: `model__depth=14`, `train__epochs=20`. Raises `fathom.UserError` with
+    the remedy for whatever is wrong.
 
         run = fathom.fit("people.csv", target="income", budget="5m")
     """
@@ -150,6 +154,8 @@ def fit(
     values |= {key: value for key, value in given.items() if value is not None}
     if budget is not None:
         values["budget"] = seconds(budget)
+    if memory is not None:
+        values["memory"] = limits.size(memory)
     for key, value in {"group": group, "time": time}.items():
         if value is not None:
             values.setdefault("split", {})[key] = value
@@ -172,10 +178,13 @@ def make(
 ) -> Run:
     """Run a recipe: fit, explain, report. `started` is when the command began, by time.monotonic."""
     started = time.monotonic() if started is None else started
+    from fathom.compare import keep_summary
     from fathom.compute import Budget
     from fathom.console import Console
     from fathom.fitting import fit as fit_run
+    from fathom.forecast import compare
     from fathom.interrupts import telling
+    from fathom.states import keep_last_only
 
     if data is None and recipe.data is None:
         raise UserError("Nothing to learn from was given. Type `fathom fit PATH`, or a sample: `fathom fit digits`.")
@@ -185,6 +194,10 @@ def make(
     run = Run(outcome.folder)
     with telling(run.path):
         explain(run, outcome, seconds=min(10.0, budget.share(0.5)))
+        compare(run.folder, outcome.epochs, budget.spent, console)
+        keep_last_only(run.folder)
+        keep_summary(run.folder)
+        run.folder.seal()
         next_steps(run, console)
         run.report()
     return run
@@ -205,8 +218,11 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
     if recipe.explain_rows is None:
         kinds = [spec["kind"] for spec in specs.values()]
         calls = REPEATS * len(kinds) + PATCHES * kinds.count("image") + WORDS * kinds.count("text")
-        affordable = seconds / (calls * metrics["test"][run.advised]["seconds_per_row"])
-        recipe.explain_rows = int(min(2_000, affordable))
+        # A call takes time of its own, beside that for each row.
+        few, more = (_seconds_to_answer(run, outcome.test, rows) for rows in (LEAST_ROWS_TO_EXPLAIN, MORE_ROWS))
+        a_row = max(more - few, 1e-6) / (MORE_ROWS - LEAST_ROWS_TO_EXPLAIN)
+        affordable = LEAST_ROWS_TO_EXPLAIN + (seconds / calls - few) / a_row
+        recipe.explain_rows = int(max(0.0, min(2_000, affordable)))
         run.folder.write_text("recipe.yaml", recipes.dump(recipe))
     if recipe.explain_rows < LEAST_ROWS_TO_EXPLAIN:
         return
@@ -226,6 +242,17 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
     run.folder.write_json("metrics.json", jsonable(metrics | {"importance": found}))
 
 
+def _seconds_to_answer(run: Run, examples: Examples, rows: int) -> float:
+    """The second time, for the first makes ready what later ones find; of a copy, for features of pictures are kept."""
+    import numpy as np
+
+    for _ in range(2):
+        some = examples.take(np.resize(np.arange(len(examples)), rows))
+        begun = time.monotonic()
+        run.model.candidate().predict(some)
+    return time.monotonic() - begun
+
+
 def next_steps(run: Run, console: Console) -> None:
     """The last lines of a run: where it is kept and what to type next."""
     console.stage("Kept in", f"{run.path}")
@@ -237,10 +264,7 @@ def next_steps(run: Run, console: Console) -> None:
 
 def load(path: str | Path) -> Run:
     """Open a finished run. Raises UserError where there is none or where it is not finished."""
-    run = Run(RunFolder.open(path))
-    if not run.folder.is_finished:
-        raise UserError(f"The run {path} is not finished. Continue it with `fathom resume {path}`.")
-    return run
+    return Run(RunFolder.open_finished(path))
 
 
 def export(
@@ -269,17 +293,24 @@ def export(
 
 
 def resume(path: str | Path, *, console: Console | None = None) -> Run:
-    """Continue a run that was stopped, from its last checkpoint. A finished one gets its report if that is missing."""
+    """Continue a stopped run from its last whole state; of a finished one, make again what is damaged or missing."""
+    from fathom.console import Console
     from fathom.lock import held
+    from fathom.manifest import forget_damaged
 
     folder = RunFolder.open(path)
-    if folder.is_finished:
+    damages = folder.damaged() if folder.is_finished else []
+    if folder.is_finished and not damages:
         run = load(path)
         if not folder.has("report.html"):
             run.report()
         return run
+    console = console or Console()
+    for damage in damages:
+        console.stage("Damaged", damage)
     with held(folder.path):
         recipe = recipes.load(folder.inside("recipe.yaml"))
+        forget_damaged(folder, console.stage)
     if recipe.data is None:
         raise UserError(f"{path} was fitted on data in memory, which is gone. Fit again with the same data and seed.")
     return make(recipe, console=console, folder=folder)
@@ -311,11 +342,11 @@ def examine(
 
         path = subject.path if isinstance(subject, Run) else subject
         if target is not None or test is not None or group is not None or time is not None or keys:
-            raise UserError(f"{path} is a run, which knows its target and split. Give new data to examine: on=DATA.")
+            raise UserError(f"{path} is a run, which knows its target and split. Give new data to examine: --on DATA.")
         told = None if say is None else lambda text: say("Mending" if fix else "New data", text)
         return examine_run(path, on=on, fix=fix, say=told)
     if on is not None or fix:
-        raise UserError(f"on= and fix= are for finished runs; {subject} is none. Fit first, then examine the run.")
+        raise UserError(f"--on and --fix are for finished runs; {subject} is none. Fit first, then examine the run.")
     return checkup_of(subject, target, test=test, group=group, time=time, say=say, **keys).findings
 
 

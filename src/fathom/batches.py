@@ -1,4 +1,4 @@
-"""From encoded examples to batches of tensors: everything decoded once and kept in memory, shuffled by seed and epoch.
+"""From encoded examples to batches of tensors, decoded once: in memory or in files, shuffled by seed and epoch.
 
 The order of epoch e depends only on the seed and e, so a training can be taken up again in the middle of an epoch.
 Batches of one input hold the tensor itself; batches of several hold a dict by input name.
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from fathom.data import Examples, Ragged
 from fathom.mix import Inputs, Mix, Targets
+from fathom.stored import RowFiles, layout
 
 # Texts of like length are batched together: this many batches' worth of rows are sorted at a time.
 SORTED_BATCHES = 50
 # Not 0: NumPy takes [3, 1, 0] for [3, 1], which the order of rows is drawn from.
 MIXING = 1
+TargetsOf = Callable[[np.ndarray], Tensor]  # row ids → their targets, where these are not held in memory
 RECENT = 64  # batches whose rows are remembered: as many as gradients may be accumulated over
 
 
@@ -32,23 +34,29 @@ class Batch(NamedTuple):
 class Tensors:
     """The rows of `Examples` as tensors on a device, and how to gather some of them."""
 
-    def __init__(self, examples: Examples, device: torch.device) -> None:
+    def __init__(self, examples: Examples, device: torch.device, *, files: RowFiles | None = None) -> None:
+        """`files` hold the same inputs with more rows after those of the examples, and are gathered from instead."""
         self.device = device
-        self.num_rows = len(examples)
         self.about = examples.about
+        self.files, self.names = files, list(examples.inputs)
+        self.num_rows = len(examples) if files is None else files.num_rows
         self.fixed: dict[str, Tensor] = {}
         self.ragged: dict[str, tuple[Ragged, int]] = {}
         for name, values in examples.inputs.items():
             about = examples.about[name]
             if isinstance(values, Ragged):
                 self.ragged[name] = (values, int(about["length"]))
-            else:
-                self.fixed[name] = _tensor(values, about["form"]).to(device)
+            elif files is None:
+                self.fixed[name] = torch.from_numpy(layout(values, about["form"])).to(device)
 
     def gather(self, rows: np.ndarray) -> Inputs:
-        index = torch.from_numpy(rows).to(self.device)
-        # index_select is several times quicker than indexing on CPU.
-        inputs = {name: values.index_select(0, index) for name, values in self.fixed.items()}
+        if self.files is not None:
+            read = {name: self.files.gather(name, rows) for name in self.names if name not in self.ragged}
+            inputs = {name: torch.from_numpy(values).to(self.device) for name, values in read.items()}
+        else:
+            index = torch.from_numpy(rows).to(self.device)
+            # index_select is several times quicker than indexing on CPU.
+            inputs = {name: values.index_select(0, index) for name, values in self.fixed.items()}
         for name, (values, longest) in self.ragged.items():
             inputs[name] = torch.from_numpy(values.padded(rows, longest).astype(np.int64)).to(self.device)
         if "categories" in inputs:
@@ -60,12 +68,6 @@ class Tensors:
         if not self.ragged:
             return None
         return sum(np.minimum(np.diff(v.starts)[rows], longest) for v, longest in self.ragged.values())
-
-
-def _tensor(values: np.ndarray, form: str) -> Tensor:
-    if form == "pixels":  # [N, H, W, C] → [N, C, H, W]
-        return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
-    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 class Batches:
@@ -80,7 +82,7 @@ class Batches:
     def __init__(
         self,
         tensors: Tensors,
-        targets: Targets,
+        targets: Targets | TargetsOf,
         rows: np.ndarray,
         size: int,
         *,
@@ -121,6 +123,8 @@ class Batches:
             yield Batch(inputs, targets)
 
     def _targets(self, rows: np.ndarray) -> Targets:
+        if callable(self.targets):
+            return self.targets(rows)
         index = torch.from_numpy(rows)
         if isinstance(self.targets, dict):
             return {name: values[index.to(values.device)] for name, values in self.targets.items()}

@@ -6,20 +6,23 @@ can be judged by, and none is wasted.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from fathom.checksums import checksum
 from fathom.data import Examples, Task
 from fathom.errors import UserError
 from fathom.rooms import find
-from fathom.run import RunFolder, reading, writing
+from fathom.run import RunFolder, reading, seen, writing
 
 SLOW = 1.0  # seconds
+Say = Callable[[str, str], None]
 
 
 class Predictor(Protocol):
@@ -98,24 +101,30 @@ def fit_baseline(
     seed: int,
     seconds: float | None,
     options: Sequence[dict[str, Any]],
+    say: Say = lambda label, text: None,
 ) -> FittedBaseline:
-    """Fit one baseline on every fold, or read the folds that are in the folder already; with its resolved settings."""
+    """Fit one baseline on every fold, or read the folds that are in the folder already; with its resolved settings.
+
+    Folds that are damaged there are told of, and fitted again.
+    """
     part = find("baselines", name)
     begun = time.monotonic()
     members, settings, whys = [], [], []
     for number, fold in enumerate(folds):
         at = f"baseline/{name}/{number}"
         place = folder.inside(at)
-        if not folder.has(f"{at}/done.json"):
+        if not _is_kept(folder, at, say):
             left = None if seconds is None else max(0.0, seconds - (time.monotonic() - begun)) / (len(folds) - number)
             fitted = part.fit(
                 examples, targets, fold.train, fold.validate, task, seed=seed + number, seconds=left, **options[number]
             )
             with writing(place):
-                place.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(place, ignore_errors=True)  # what is there is half written, or damaged
+                place.mkdir(parents=True)
                 fitted.save(place)
             done = {"about": fitted.describe(), "settings": fitted.settings, "why": getattr(fitted, "why", "")}
-            folder.write_json(f"{at}/done.json", done)  # last: it says that the other files are whole
+            done |= {"run": folder.run_id, "files": {p.name: checksum(p.read_bytes()) for p in sorted(place.iterdir())}}
+            folder.write_record(f"{at}/done.json", done)  # last: it says that the other files are whole
         # Read back rather than kept: what is judged is what will be used.
         members.append(part.load(place))
         done = folder.read_json(f"{at}/done.json")
@@ -125,6 +134,32 @@ def fit_baseline(
     return FittedBaseline(Candidate(name, members, members[0].describe(), time.monotonic() - begun), settings, why)
 
 
+def _is_kept(folder: RunFolder, at: str, say: Say) -> bool:
+    """Whether that fold of a baseline is there and whole."""
+    if not folder.has(f"{at}/done.json"):
+        return False
+    try:
+        if "files" not in folder.read_json(f"{at}/done.json"):
+            say("Resuming", f"{folder.inside(at)} was fitted by an earlier Fathom, without checksums: fitted again")
+            return False
+        if folder.read_record(f"{at}/done.json").get("run") != folder.run_id:
+            raise UserError(f"{folder.inside(at)} is of another run.")
+        verify_baseline(folder, at)
+    except UserError as error:
+        say("Damaged", f"{seen(error)} It is fitted again.")
+        return False
+    return True
+
+
+def verify_baseline(folder: RunFolder, at: str) -> None:
+    """Raise UserError where a file of that fold is not as it was written. Those of format 1 have no checksums."""
+    kept = folder.read_json(f"{at}/done.json").get("files", {})
+    for name in kept.keys() & {path.name for path in folder.inside(at).iterdir()}:
+        folder.verify(f"{at}/{name}", kept[name])
+    if gone := [name for name in kept if not folder.has(f"{at}/{name}")]:
+        raise UserError(f"{folder.inside(at)} is damaged: {gone[0]} is missing.")
+
+
 def load_baseline(folder: RunFolder, name: str) -> Candidate:
     """A baseline of a finished run."""
     part = find("baselines", name)
@@ -132,6 +167,8 @@ def load_baseline(folder: RunFolder, name: str) -> Candidate:
     places = sorted((p.parent for p in done if p.parent.name.isdecimal()), key=_number)
     if not places:
         raise UserError(f"{folder.inside(f'baseline/{name}')} holds no done.json: the run folder was changed.")
+    for place in places:
+        verify_baseline(folder, f"baseline/{name}/{place.name}")
     members = [part.load(place) for place in places]
     with reading(folder.inside(f"baseline/{name}")):
         about = members[0].describe()

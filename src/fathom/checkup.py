@@ -39,11 +39,13 @@ class Checkup(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """'2 findings', or that there is nothing and where it was looked for."""
+        """'2 findings', or that there is nothing and what was looked for."""
         if len(self.findings):
             return f"{len(self.findings)} finding{'s' * (len(self.findings) > 1)}"
         where = f"{self.rows:,} rows and {self.columns:,} column{'s' * (self.columns != 1)}"
-        return f"Nothing found in {where}. Looked for: {', '.join(self.looked_for) or 'nothing, for this task'}."
+        if not self.looked_for:
+            return f"{where} can be read and split. For this task nothing more is looked for in data."
+        return f"Nothing found in {where}. Looked for: {', '.join(self.looked_for)}."
 
 
 def check_data(recipe: Recipe, data: Any = None, say: Say | None = None) -> list[Finding]:

@@ -21,6 +21,7 @@ from fathom.data import inert
 from fathom.errors import UserError
 from fathom.recipe import TASKS
 from fathom.ship import command as exporting
+from fathom.ship.serving import command as serving
 
 LAYOUT = "\n\t"  # control characters that our own messages hold
 EXAMPLES = """examples:
@@ -86,6 +87,7 @@ def _parser() -> Parser:
     evaluate.add_argument("--candidate", metavar="NAME", help="another model of the run than the advised one")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     exporting.add_options(_command(commands, "export", "a folder that predicts without Fathom", exporting.run))
+    serving.add_options(_command(commands, "serve", "answer over HTTP what `predict` answers", serving.run))
     report = _command(commands, "report", "write the run's report page again", _report)
     report.add_argument("folder", metavar="RUN", help="a run folder")
     resume = _command(commands, "resume", "continue a run that was stopped", _resume)
@@ -130,6 +132,7 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--task", choices=TASKS, help="instead of the task guessed from the target")
     fit.add_argument("--test", metavar="DATA", help="a separate test set")
     fit.add_argument("--budget", metavar="TIME", help="for the whole command: 90, 90s, 5m, 1.5h")
+    fit.add_argument("--memory", metavar="SIZE", help="for the whole command: 500MB, 2GB")
     fit.add_argument("--group", metavar="COLUMN", help="rows of one group stay on one side of the split")
     fit.add_argument("--time", metavar="COLUMN", help="split by time: the future is the test")
     fit.add_argument("--treat-as", metavar="COLUMN=KIND", action="append", default=[], help="override a column's kind")
@@ -138,6 +141,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--seed", type=int, help="of everything random (0)")
     fit.add_argument("--out", metavar="FOLDER", help="the run folder to make (runs/NAME-N)")
     fit.add_argument("--recipe", metavar="FILE", help="a recipe in YAML, such as another run's recipe.yaml")
+    fit.add_argument(
+        "--log", metavar="TRACKER", action="append", default=[], help="tensorboard, mlflow, wandb: in files"
+    )
     fit.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -193,7 +199,8 @@ def _doctor(given: argparse.Namespace, started: float) -> int:
     options |= {"task": given.task} if given.task else {}
     if (Path(given.subject) / "format.json").is_file() or given.on or given.fix:
         findings = api.examine(given.subject, on=given.on, fix=given.fix, say=console.stage, **options)
-        last = count(len(findings), "finding") if findings else f"Nothing found in {given.subject}."
+        beside = f", nor in {given.on} beside it" if given.on else ""
+        last = count(len(findings), "finding") if findings else f"Nothing found in {given.subject}{beside}."
     else:
         checkup = api.checkup_of(given.subject, say=console.stage, **options)
         findings, last = checkup.findings, checkup.summary
@@ -247,7 +254,7 @@ def _generate(given: argparse.Namespace, started: float) -> int:
 
 
 def _fit(given: argparse.Namespace, started: float) -> int:
-    from fathom import api
+    from fathom import api, limits
     from fathom import recipe as recipes
     from fathom.console import Console
 
@@ -260,9 +267,13 @@ def _fit(given: argparse.Namespace, started: float) -> int:
             values[key] = getattr(given, key)
     if given.budget is not None:
         values["budget"] = api.seconds(given.budget)
+    if given.memory is not None:
+        values["memory"] = limits.size(given.memory)
     for key in ("group", "time"):
         if getattr(given, key) is not None:
             recipes.put(values, f"split.{key}", getattr(given, key))
+    if given.log:
+        values["log"] = given.log
     if given.drop:
         values["drop"] = [*(values.get("drop") or []), *given.drop]
     for text in given.treat_as:
@@ -324,6 +335,8 @@ def _evaluate(given: argparse.Namespace, started: float) -> int:
     if given.json:
         print(json.dumps(jsonable(found), indent=1, allow_nan=False))
         return 0
+    for note in found["notes"]:
+        print(f"note: {inert(note)}", file=sys.stderr)
     left_out = f", {found['left_out']:,} without a known target left out" if found["left_out"] else ""
     groups = f", in groups by '{found['group']}'" if "group" in found else ""
     print(f"{found['rows']:,} rows{groups}{left_out}")

@@ -45,6 +45,14 @@ def num_cores() -> int:
         return os.cpu_count() or 1
 
 
+def is_busy() -> bool:
+    """Whether others keep this machine at work: threads then wait for each other far longer than they work."""
+    try:
+        return os.getloadavg()[0] > 2 * num_cores()
+    except (AttributeError, OSError):  # not on Windows
+        return False
+
+
 def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
@@ -102,20 +110,21 @@ class PrecisionChoice(NamedTuple):
 
 
 def choose_precision(
-    call: Callable[[Callable[[], AbstractContextManager[Any]]], Any], device: torch.device
+    call: Callable[[Callable[[], AbstractContextManager[Any]]], Any], device: torch.device, *, seconds: float = 0.5
 ) -> PrecisionChoice:
     """Time a training step in fp32 and in bf16; bf16 must be a tenth faster to be worth its coarser numbers.
 
-    `call(context)` runs one forward and backward pass with `context()` around the forward pass.
+    `call(context)` runs one forward and backward pass with `context()` around the forward pass; each precision is timed
+    for about `seconds`.
     """
-    seconds = {
-        precision: seconds_per_call(lambda p=precision: call(autocast(device, p)), device)  # type: ignore[misc]
+    took = {
+        precision: seconds_per_call(lambda p=precision: call(autocast(device, p)), device, seconds=seconds)  # type: ignore[misc]
         for precision in PRECISIONS
     }
-    ratio = seconds["fp32"] / seconds["bf16"]
+    ratio = took["fp32"] / took["bf16"]
     chosen = "bf16" if ratio > 1.1 else "fp32"
-    why = f"a step takes {1e3 * seconds['fp32']:.1f} ms in fp32, {1e3 * seconds['bf16']:.1f} ms in bf16"
-    return PrecisionChoice(chosen, why, seconds)
+    why = f"a step takes {1e3 * took['fp32']:.1f} ms in fp32, {1e3 * took['bf16']:.1f} ms in bf16"
+    return PrecisionChoice(chosen, why, took)
 
 
 def _wait(device: torch.device) -> None:
@@ -133,6 +142,11 @@ class Budget:
     @property
     def spent(self) -> float:
         return time.monotonic() - self.started
+
+    @property
+    def slowness(self) -> float:
+        """How often longer than work takes it has taken so far, 1 to 4: on a busy machine seconds pass without work."""
+        return min(4.0, max(1.0, self.spent / max(time.process_time(), 1e-3)))
 
     @property
     def left(self) -> float:

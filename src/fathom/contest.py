@@ -15,10 +15,13 @@ from fathom.data import Examples, Task
 from fathom.divide import Divided
 from fathom.encode import Specs
 from fathom.errors import UserError
+from fathom.forecast import Forecast
 from fathom.recipe import Recipe, dump
 from fathom.rooms import find
 from fathom.run import RunFolder
 from fathom.show import shown
+from fathom.stored import Store
+from fathom.tracking import Tracking
 
 # Share of what is left that the baselines may take together.
 BASELINE_SHARE = 0.15
@@ -39,7 +42,10 @@ class Contest:
     console: Console
     folder: RunFolder
     taught: list[np.ndarray] | None = None  # of each fold: a teacher's probabilities [N, C] for its training rows
-    judging: float = 0.0  # seconds that predicting all validation and test rows will take, where that is much
+    judging: float = 0.0  # seconds that predicting all validation and test rows will take
+    store: Store | None = None  # the sample's rows and further ones for the network, where there are such
+    forecast: Forecast | None = None  # of the network; None where the recipe was resolved before
+    tracking: Tracking | None = None  # what is told of the run elsewhere
     history: list[list[Any]] = field(default_factory=list)  # rows of metrics.csv
 
     @property
@@ -52,7 +58,23 @@ class Contest:
         """Seconds put aside for judging, predicting and writing."""
         if self.budget.seconds is None:
             return 0.0
-        return min(0.3 * self.budget.seconds, 4.0 + 0.03 * self.budget.seconds + self.judging)
+        finishing = 4.0 * self.budget.slowness + 0.03 * self.budget.seconds
+        return min(0.7 * self.budget.seconds, finishing + self.judging)
+
+    def trained_on(self, number: int) -> np.ndarray:
+        """Ids of the rows that the network of a fold learns from; those of the store come after the examples'."""
+        train = self.divided.folds[number].train
+        return train if self.store is None else np.concatenate([train.astype(self.store.id_type), self.store.further])
+
+    def num_trained(self, number: int) -> int:
+        """How many these are."""
+        return len(self.divided.folds[number].train) + (0 if self.store is None else self.store.num_further)
+
+    def add_epoch(self, line: list[Any]) -> None:
+        """A row of metrics.csv, told to the trackers too."""
+        self.history.append(line)
+        if self.tracking is not None:
+            self.tracking.epoch(line)
 
     def save_recipe(self) -> None:
         self.folder.write_text("recipe.yaml", dump(self.recipe))
@@ -62,11 +84,16 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
     """Every baseline of the recipe on every fold."""
     recipe, console = contest.recipe, contest.console
     chosen = dict(recipe.baselines or {})
-    candidates = []
+    candidates: list[Candidate] = []
     budget = contest.budget
     is_timed = budget.seconds is not None and not recipe.resolved
     end = budget.spent + budget.share(BASELINE_SHARE, reserve=contest.reserve) if is_timed else 0.0
-    for place, name in enumerate(chosen):
+    for place, name in enumerate(list(chosen)):
+        if is_timed and recipe.sample.rows is not None and len(candidates) > 1 and budget.left < contest.reserve:
+            del chosen[name]
+            recipe.explain(name.replace("_", " "), "left out", "no time is left")
+            console.stage("Baseline", f"{name} {recipe.why(name.replace('_', ' '))}; a longer --budget gives it")
+            continue
         seconds = max(0.0, end - budget.spent) / (len(chosen) - place) if is_timed else None
         fitted = fit_baseline(
             name,
@@ -78,11 +105,17 @@ def fit_baselines(contest: Contest) -> list[Candidate]:
             seed=recipe.seed,
             seconds=seconds,
             options=chosen[name],
+            say=console.stage,
         )
         candidate, chosen[name] = fitted.candidate, fitted.settings
         if fitted.why and not recipe.resolved:
             recipe.explain(name.replace("_", " "), candidate.about, fitted.why)
+        begun = budget.spent
         score = shown_score(contest, candidate.held_out(contest.examples, contest.divided.folds))
+        judged = len(contest.divided.judged)
+        contest.judging += (
+            (budget.spent - begun) * (judged + len(contest.divided.folds) * len(contest.divided.test)) / judged
+        )
         console.stage("Baseline", f"{candidate.about:<62} {score:>9}   {duration(candidate.seconds):>7}")
         candidates.append(candidate)
     recipe.baselines = chosen

@@ -49,11 +49,12 @@ def network_config(contest: Contest) -> dict[str, Any]:
         "objective": objective,
         "spec": spec,
         "views": recipe.train.views or 0,
+        **({} if recipe.train.predict_rows is None else {"rows_at_a_time": recipe.train.predict_rows}),
     }
 
 
 def course(contest: Contest, config: dict[str, Any], tensors: Tensors, number: int, device: torch.device) -> Course:
-    """The course of one fold. `tensors` are those of all examples."""
+    """The course of one fold. `tensors` are those of all rows (`tensors_of`)."""
     kind = contest.task.kind
     if kind == "language":
         return _language(contest, config, number, device)
@@ -62,6 +63,11 @@ def course(contest: Contest, config: dict[str, Any], tensors: Tensors, number: i
     if kind == "pair":
         return _pairs(contest, config, tensors, number, device)
     return _prediction(contest, config, tensors, number, device)
+
+
+def tensors_of(contest: Contest, device: torch.device) -> Tensors:
+    """All rows that a network learns from or is judged by."""
+    return Tensors(contest.examples, device, files=None if contest.store is None else contest.store.files)
 
 
 def seed_of(contest: Contest, number: int) -> int:
@@ -73,15 +79,16 @@ def _prediction(
 ) -> Course:
     recipe, fold = contest.recipe, contest.divided.folds[number]
     assert recipe.train.batch_size is not None
+    train = contest.trained_on(number)
     batches = Batches(
         tensors,
         prediction.training_targets(contest, number, device),
-        fold.train,
+        train,
         recipe.train.batch_size,
         seed=seed_of(contest, number),
         augment=prediction.augment_of(contest),
         mix=prediction.mix_of(contest),
-        drop_last=len(fold.train) >= 10 * recipe.train.batch_size,
+        drop_last=len(train) >= 10 * recipe.train.batch_size,
     )
     judged = contest.targets[fold.validate]
     once = config | {"views": 0}  # averaging over views would cost as much as some training

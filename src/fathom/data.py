@@ -13,7 +13,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Any, Literal, NamedTuple
@@ -78,6 +78,26 @@ class File:
         if len(content) > MOST_BYTES:
             raise OSError(f"it has more than {MOST_BYTES:,} bytes")
         return content
+
+    def mark(self, ends: int) -> bytes:
+        """What tells it from other files, without reading all of a large one: its size and as many bytes of both ends.
+
+        Of a member of an archive: its size, and its checksum (.zip) or date (.tar). Raises OSError as `read` does.
+        """
+        try:
+            if self.archive:
+                archive = _open_archive(self.archive)
+                if isinstance(archive, zipfile.ZipFile):
+                    member = archive.getinfo(self.path)
+                    return f"{member.file_size} {member.CRC}".encode()
+                about = archive.getmember(self.path)
+                return f"{about.size} {about.mtime}".encode()
+        except UNPACKING as error:
+            raise OSError(f"it cannot be unpacked: {error}") from error
+        with self._opened() as file:
+            first, size = file.read(ends), file.seek(0, os.SEEK_END)
+            file.seek(max(size - ends, len(first)))
+            return f"{size} ".encode() + first + file.read(ends)
 
     def _opened(self) -> IO[bytes]:
         if not self.archive:
@@ -176,6 +196,33 @@ class Table:
             columns={name: values[rows] for name, values in self.columns.items()},
             places=self.places.take(rows),
             parts=None if self.parts is None else self.parts[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that need not be held all at once: pieces in the order of the file, each of which can be read alone.
+
+    `finish` makes of a sample of rows what opening the file would have made of all (official parts beside it, linked
+    pictures, how numbers are written), and `follow` reads further rows as that finished sample was read.
+    """
+
+    num_rows: int  # in the file; told from its beginning where only reading all of it would tell
+    sizes: tuple[int | None, ...]  # rows of each piece, None where only reading it tells
+    read: Callable[[int], Iterator[Table]]  # the rows of one piece, in order
+    finish: Callable[[Table], Table]
+    follow: Callable[[Table, Table], Table]  # (further rows, the finished sample) → the rows
+
+    @classmethod
+    def of(cls, table: Table, rows: int) -> Stream:
+        """Of a table that is open already, in pieces of so many rows."""
+        starts = range(0, len(table), rows)
+        return cls(
+            len(table),
+            tuple(min(rows, len(table) - start) for start in starts),
+            lambda piece: iter([table.take(np.arange(starts[piece], min(starts[piece] + rows, len(table))))]),
+            lambda sample: sample,
+            lambda further, sample: further,
         )
 
 

@@ -56,7 +56,7 @@ def divide(prepared: Prepared, recipe: Recipe, say: Say) -> Divided:
     """Split before anything is fitted. Raises UserError for an unknown column or a test set that cannot be cut."""
     table, wanted = prepared.table, recipe.split
     groups = None if wanted.group is None else labels(_column(prepared, wanted.group))
-    times = None if wanted.time is None else _times(_column(prepared, wanted.time), wanted.time)
+    times = None if wanted.time is None else times_of(_column(prepared, wanted.time), wanted.time)
     duplicates = pictures = None
     if table.continues:
         # Pieces of one text: what comes later is the test.
@@ -144,6 +144,8 @@ def _num_folds(pool: int, prepared: Prepared, recipe: Recipe) -> tuple[int, str]
     # Without an official test set the official validation rows become the test set.
     if prepared.table.parts is not None and {"validate", "test"} <= set(prepared.table.parts):
         return 1, "the data comes with its own validation rows"
+    if recipe.sample.rows is not None:
+        return 1, "a sample of more rows: one validation set"
     is_costly = any(kind in ("image", "text") for kind in prepared.kinds.values())
     for most, folds in FOLDS_COSTLY if is_costly else FOLDS:
         if pool <= most:
@@ -162,7 +164,7 @@ def _column(prepared: Prepared, name: str) -> np.ndarray:
     return found
 
 
-def _times(values: np.ndarray, name: str) -> np.ndarray:
+def times_of(values: np.ndarray, name: str) -> np.ndarray:
     """A time column as numbers or datetime64, which can be ordered; NaN or NaT where it says nothing."""
     times = number.read(values)
     if np.isnan(times).any() and values.dtype.kind not in "iuf":

@@ -23,14 +23,23 @@ def duplicate_clusters(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     files by their bytes, pictures by their pixels, NaN equals NaN. Compared by 64-bit hashes: among a million
     different rows the chance that any two are taken for equal is below one in ten million.
     """
+    return labels(row_hashes(columns)).astype(np.int64)
+
+
+def row_hashes(columns: Mapping[str, np.ndarray], *, whole: bool = False) -> np.ndarray:
+    """A hash of each row, uint64 [N], by which `duplicate_clusters` compares. They are good within this process alone.
+
+    `whole`: read every file, so that hashes of different tables can be compared; else a file whose size no other of
+    the column has is not read.
+    """
     mixed: np.ndarray | None = None
     for values in columns.values():
-        hashed = _hash_column(values)
+        hashed = _hash_column(values, whole)
         # The golden ratio keeps equal columns from cancelling out; see splitmix64, Steele et al. 2014.
         mixed = _mix(hashed if mixed is None else mixed * np.uint64(0x9E3779B97F4A7C15) + hashed)
     if mixed is None:
-        raise ValueError("duplicate_clusters was given no columns.")
-    return labels(mixed).astype(np.int64)
+        raise ValueError("row_hashes was given no columns.")
+    return mixed
 
 
 def contradictions(duplicates: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -46,12 +55,12 @@ def _mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-def _hash_column(values: np.ndarray) -> np.ndarray:
+def _hash_column(values: np.ndarray, whole: bool) -> np.ndarray:
     if values.ndim > 1:
         flat = np.ascontiguousarray(values).reshape(len(values), -1)
         hashes = [hash(row.tobytes()) for row in flat]
     elif values.dtype == object:
-        once = _sizes_seen_once(values)
+        once = set() if whole else _sizes_seen_once(values)
         hashes = [_hash_value(value, once) for value in values]
     elif values.dtype.kind == "f":
         # One NaN for all NaNs, and no minus zero.

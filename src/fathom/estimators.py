@@ -62,13 +62,11 @@ class _Estimator(BaseEstimator):
         if not isinstance(seed, int):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         values = {"task": self._task, "seed": seed, **(self.recipe or {})}
-        if self.model is not None:
-            values["model"] = {**values.get("model", {}), "name": self.model}
-        if self.metric is not None:
-            values["metric"] = self.metric
+        given = {"model": self.model, "metric": self.metric}
+        keys: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         self._kept = None if self.out else tempfile.TemporaryDirectory(prefix="fathom-")
         folder = Path(self.out or f"{self._kept.name}/{FOLDER}")  # type: ignore[union-attr]
-        self.run_ = api.fit((X, y), budget=self.budget, recipe=values, out=folder, quiet=True)
+        self.run_ = api.fit((X, y), budget=self.budget, recipe=values, out=folder, quiet=True, **keys)
 
     def _rows(self, X: Any, *, fitted: bool) -> Any:
         """X checked as scikit-learn checks it; a frame as it is, since its columns say more than a matrix would."""

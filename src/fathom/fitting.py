@@ -14,27 +14,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fathom.afford import Stock, choose_sample, survey
 from fathom.checkup import affordable_rows, check
-from fathom.compute import Budget, num_cores, pick_device, set_threads
+from fathom.compute import Budget, is_busy, num_cores, pick_device, set_threads
 from fathom.console import Console
 from fathom.contest import Contest, choose_baselines, fit_baselines
 from fathom.data import Examples, Table
 from fathom.divide import divide
 from fathom.errors import UserError
+from fathom.further import further_store
 from fathom.interrupts import telling
 from fathom.keep import begin_folder, keep_result
 from fathom.learn import Learned, learn
 from fathom.lock import held
+from fathom.manifest import refuse_changed
 from fathom.networks import fit_networks
-from fathom.plan import choose_model, default_budget, plan, refuse_misfit
+from fathom.plan import choose_model, default_budget, plan, refuse_misfit, refuse_small_memory
 from fathom.prediction import refuse_unfit
-from fathom.prepare import prepare, read
+from fathom.prepare import prepare
 from fathom.prepared import Prepared
 from fathom.recipe import Recipe
 from fathom.rooms import check_options, check_ranges, find
 from fathom.run import RunFolder, create_free, free_path, refuse_existing
 from fathom.task import chosen_metric
 from fathom.teacher import soft_targets
+from fathom.tracking import refuse_missing, tracking
 
 
 def fit(
@@ -58,12 +62,8 @@ def fit(
     if out is not None and resume is None:
         refuse_existing(out)
     _check_parts(recipe)
-    table = _read(recipe, data, console)
     budget = budget or Budget(recipe.budget)
-    # Taken up again, a fold that nothing was decided for yet has a clock as it had before.
-    if budget.seconds is None and (resume is not None or not recipe.resolved):
-        budget.seconds = default_budget(recipe, table)
-        console.stage("Budget", recipe.why("budget"))
+    stock, table = _read(recipe, recipe.data if data is None else data, budget, console, resume)
     _set_up_compute(recipe)
     prepared = prepare(table, recipe, console.stage)
     recipe.metric = chosen_metric(prepared.task, recipe)
@@ -87,34 +87,56 @@ def fit(
         taught=taught,
     )
     _check_candidates(contest)
+    refuse_small_memory(contest)
     if resume is None:
         contest.folder = create_free(table.name) if out is None else RunFolder.create(out)
     with held(contest.folder.path), telling(contest.folder.path):
         prepared = _examined(contest, prepared, learned)
         begin_folder(contest, table, prepared, learned.specs)
-        baselines = fit_baselines(contest)
-        plan(contest)
-        networks = fit_networks(contest)
-        keep_result(contest, prepared, [*baselines, *networks])
-    return Outcome(contest.folder, contest.examples.take(divided.test), contest.targets[divided.test])
+        _compete(contest, stock, table, prepared)
+    test = contest.examples.take(divided.test)
+    return Outcome(contest.folder, test, contest.targets[divided.test], contest.history)
 
 
 class Outcome(NamedTuple):
-    """The run folder, and the encoded test rows for whoever explains the model."""
+    """The run folder, the encoded test rows for whoever explains the model, and how the training went."""
 
     folder: RunFolder
     test: Examples
     targets: np.ndarray
+    epochs: list[list[Any]]  # rows of metrics.csv
 
 
-def _read(recipe: Recipe, data: Any, console: Console) -> Table:
-    table = read(recipe, recipe.data if data is None else data)
+def _read(recipe: Recipe, data: Any, budget: Budget, console: Console, resume: RunFolder | None) -> tuple[Stock, Table]:
+    """What there is, and the rows of it that time and memory allow."""
+    stock = survey(recipe, data)
+    # Taken up again, a fold that nothing was decided for yet has a clock as it had before.
+    has_default = budget.seconds is None and (resume is not None or not recipe.resolved)
+    if has_default:
+        budget.seconds = default_budget(recipe, stock.num_rows, stock.continues)
+    choose_sample(stock, recipe, budget)
+    table = stock.read(recipe)
     console.stage("Reading", f"{recipe.data or table.name} → {table.summary}")
     recipe.data, recipe.test = _lasting(recipe.data), _lasting(recipe.test)
     recipe.train.teacher = _lasting(recipe.train.teacher)
-    for note in table.notes:
+    for note in [*table.notes, *([recipe.why("sample")] if recipe.why("sample") else [])]:
         console.more(note)
-    return table
+    if resume is not None:
+        refuse_changed(resume, table)
+    if has_default:
+        console.stage("Budget", recipe.why("budget"))
+    return stock, table
+
+
+def _compete(contest: Contest, stock: Stock, table: Table, prepared: Prepared) -> None:
+    """Fit every candidate, and let the referee judge."""
+    with tracking(contest.folder, contest.recipe, len(contest.divided.folds)) as contest.tracking:
+        baselines = fit_baselines(contest)
+        with further_store(contest, stock, table, prepared) as contest.store:
+            plan(contest)
+            networks = fit_networks(contest)
+        keep_result(contest, prepared, [*baselines, *networks])
+        contest.tracking.finish(contest.recipe)
 
 
 def _examined(contest: Contest, prepared: Prepared, learned: Learned) -> Prepared:
@@ -137,11 +159,12 @@ def _set_up_compute(recipe: Recipe) -> None:
         pick_device(recipe.device)  # refused now rather than after the baselines
     except ValueError as error:
         raise UserError(str(error)) from None
-    set_threads(recipe.threads or num_cores())
+    set_threads(recipe.threads or (1 if is_busy() else num_cores()))
 
 
 def _check_parts(recipe: Recipe) -> None:
-    """Names of models and baselines and their options are refused now rather than after the baselines."""
+    """Names of models, baselines and trackers and their options are refused now rather than after the baselines."""
+    refuse_missing(recipe.log)
     if recipe.model.name not in (None, "none"):
         part = find("models", str(recipe.model.name))
         check_options(part.build, recipe.model.options, f"model {recipe.model.name}")

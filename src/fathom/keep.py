@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from fathom.data import PARTS, Table
 from fathom.decision import Candidate as Contender
 from fathom.encode import Specs
 from fathom.ensemble import average
+from fathom.manifest import write_manifest
 from fathom.prepared import Prepared
 from fathom.reference import keep_reference
 from fathom.show import shown, shown_interval
@@ -23,17 +21,17 @@ from fathom.show import shown, shown_interval
 SPEC_VERSION = 1
 # Simpler models win ties: baselines have ranks of their own below this.
 NETWORK_RANK = 10
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "lightgbm", "pyarrow", "tokenizers", "safetensors", "pillow")
 
 
 def begin_folder(contest: Contest, table: Table, prepared: Prepared, specs: Specs) -> None:
-    """What is known before training: the spec, the split, what was left out, the machine."""
+    """What is known before training: the manifest, the spec, the split, what was left out."""
     folder, divided = contest.folder, contest.divided
+    folder.begin()
+    write_manifest(folder, contest.recipe, table)
     folder.write_json("spec.json", spec_of(contest, table, specs))
     folder.write_table("split.parquet", _split_columns(contest, prepared))
     left_out = [*prepared.left_out, *divided.left_out]
     folder.write_rows("left_out.csv", ("where", "why"), left_out)
-    folder.write_json("environment.json", environment())
     folder.write_json("findings.json", [one.to_json() for one in prepared.findings])
     if contest.task.kind == "pair":
         folder.write_table("captions.parquet", {"caption": pairs.captions_to_keep(contest.targets, divided.fitting)})
@@ -73,34 +71,6 @@ def _split_columns(contest: Contest, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, without names of people or hosts."""
-    return {
-        "fathom": metadata.version("fathom-dl") if _is_installed("fathom-dl") else "source",
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)},
-    }
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        if names:
-            return f"{names[0]}, {len(names)} cores seen"
-    return platform.processor() or platform.machine()
-
-
 def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate]) -> None:
     """Let the referee judge, print the verdict, write metrics.json and predictions.parquet."""
     divided, targets = contest.divided, contest.targets
@@ -133,6 +103,7 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
             "train": int(len(divided.fitting) - (len(divided.judged) if len(divided.folds) > 1 else 0)),
             "validate": len(divided.judged),
             "test": len(divided.test),
+            **({} if contest.store is None else {"further": contest.store.num_further}),
         },
         "folds": len(divided.folds),
         "looked_for": list(prepared.looked_for),
@@ -195,6 +166,17 @@ def _print_verdict(contest: Contest, verdict: referee.Verdict) -> None:
         mark = "→ " if name == verdict.advised else "  "
         rows.append((mark + name, shown(measure, value), shown_interval(measure, ends), cost))
     console.table(rows, right=(1, 3))
+    if contest.store is not None:
+        seen, of = _looked_at(contest), contest.num_trained(0)
+        others = len(contest.divided.folds[0].train)
+        console.more(f"the network looked at {min(seen, of):,} of {of:,} rows; the others learned from {others:,}")
+
+
+def _looked_at(contest: Contest) -> int:
+    """Rows that the network of the first fold was shown, those shown again among them."""
+    train = contest.recipe.train
+    steps = max((row[3] for row in contest.history if row[1] == 0), default=0)
+    return int(steps * (train.batch_size or 0) * train.accumulate)
 
 
 def _prediction_columns(

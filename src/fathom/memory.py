@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.nn.modules.module import (
 from fathom.errors import UserError
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
+STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 MOST_TENSORS = 200_000  # of a model: without a bound, a million layers of one number would fill the memory as objects
 REMEDY = "Give it smaller sizes; `fathom models NAME` lists them."
 # What torch says of sizes that no memory holds, or no number of 64 bits.
@@ -37,6 +39,41 @@ def memory_bytes() -> float:
         return min(found, float(CGROUP.read_text()))
     except (OSError, ValueError):  # no container, or one without a bound ("max")
         return found
+
+
+def resident_bytes() -> float:
+    """Of this process, now."""
+    return _status("VmRSS") or peak_bytes()
+
+
+def peak_bytes() -> float:
+    """The most that this process had resident at once, pages of mapped files among it; 0 where nobody says."""
+    if found := _status("VmHWM"):
+        return found
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def available_bytes() -> float:
+    """What this process may still take: free on the machine, and in its container."""
+    try:
+        free = float(re.search(r"MemAvailable:\s*(\d+)", MEMINFO.read_text())[1]) * 1024  # type: ignore[index]
+    except (OSError, TypeError):
+        free = 0.5 * memory_bytes()  # not told here; half of it is a guess that is said nowhere to be more
+    return max(0.0, min(free, memory_bytes() - resident_bytes()))
+
+
+def _status(name: str) -> float:
+    """A line of what Linux says of this process, in bytes; 0 elsewhere."""
+    try:
+        found = re.search(rf"{name}:\s*(\d+) kB", STATUS.read_text())
+    except OSError:
+        return 0.0
+    return 1024 * float(found[1]) if found else 0.0
 
 
 @contextmanager

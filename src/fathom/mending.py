@@ -71,7 +71,7 @@ def mend_run(run: str | Path, *, say: Say) -> list[Finding]:
     `say` is told what is done, and what cannot be mended from here. Raises UserError for a run that is not finished,
     and for one that was fitted on data in memory.
     """
-    past = _read(RunFolder.open(run))
+    past = _read(RunFolder.open_finished(run))
     edits = list(edits_for(past.findings, past.recipe, past.usual_rate))
     asked = {edit.of for edit in edits}
     for one in past.findings:
@@ -165,8 +165,6 @@ def _edited(given: Recipe, edits: Sequence[Edit]) -> Recipe:
 
 
 def _read(folder: RunFolder) -> Past:
-    if not folder.is_finished:
-        raise UserError(f"The run {folder.path} is not finished. Continue it with `fathom resume {folder.path}`.")
     kept = folder.read_json("findings.json")
     kept = kept.get("findings", []) if isinstance(kept, dict) else kept
     told = [_finding(one) for one in kept if one["id"] in CATALOGUE]

@@ -14,16 +14,17 @@ from fathom.candidates import Candidate
 from fathom.compute import pick_device
 from fathom.console import clock
 from fathom.contest import Contest
-from fathom.course import course, network_config, seed_of
+from fathom.course import course, network_config, seed_of, tensors_of
 from fathom.doctor.watch import watch
 from fathom.interrupts import BetweenSteps, gently
 from fathom.loop import Step
 from fathom.network import build
 from fathom.recipe import Recipe
 from fathom.rooms import find
-from fathom.run import METRIC_COLUMNS, RunFolder, reading
+from fathom.run import METRIC_COLUMNS, RunFolder
 from fathom.show import shown
-from fathom.store import as_network, describe, load_checkpoint, save_checkpoint, save_networks
+from fathom.states import load_checkpoint, save_checkpoint
+from fathom.store import as_network, describe, save_networks
 from fathom.training import Epoch, Progress, State, Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 20
@@ -37,7 +38,7 @@ def fit_networks(contest: Contest) -> list[Candidate]:
         return []
     device = pick_device(recipe.device)
     config = network_config(contest)
-    tensors = Tensors(contest.examples, device)
+    tensors = tensors_of(contest, device)
     begun = time.monotonic()
     states: list[State] = []
     for number in range(len(contest.divided.folds)):
@@ -57,12 +58,7 @@ def _built(config: dict[str, Any], state: State, device: torch.device) -> nn.Mod
 
 def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, number: int, device: torch.device) -> State:
     trainer = make_trainer(contest, config, tensors, number, device)
-    saved = load_checkpoint(contest.folder, number)
-    if saved is not None:
-        trainer.restore(saved)
-        contest.history += _earlier_epochs(contest.folder, number, saved.progress.epoch)
-        at = f"step {saved.progress.step} (epoch {saved.progress.epoch + 1})"
-        contest.console.stage("Resuming", f"fold {number + 1} after {at}")
+    _take_up(trainer, contest, number)
 
     def say(text: str) -> None:
         contest.console.stage("Doctor", text)
@@ -79,13 +75,32 @@ def _train_fold(contest: Contest, config: dict[str, Any], tensors: Tensors, numb
 
         trainer.on_epoch = judged
         progress = _run(trainer, contest, number)
-    if found := [_placed(contest.folder, one.to_json()) | {"fold": number} for one in doctor.report()]:
-        contest.folder.write_json("findings.json", [*contest.folder.read_json("findings.json"), *found])
+    if progress.findings is None:  # else it was finished before, and nothing was watched now
+        progress.findings = [_placed(contest.folder, one.to_json()) | {"fold": number} for one in doctor.report()]
+    if progress.findings:
+        contest.folder.write_json("findings.json", [*contest.folder.read_json("findings.json"), *progress.findings])
     save_checkpoint(contest.folder, number, trainer.checkpoint())
     _remember(contest, number, progress)
     if progress.refused:
         contest.console.stage("Doctor", f"{progress.refused} steps were refused: loss or gradient was not finite")
     return trainer.best
+
+
+def _take_up(trainer: Trainer, contest: Contest, number: int) -> None:
+    """Go on from the last state that is whole, where there is one, and say so."""
+    damages: list[str] = []
+    saved = load_checkpoint(contest.folder, number, damages.append)
+    for damage in damages:
+        contest.console.stage("Damaged", damage)
+    if saved is not None:
+        trainer.restore(saved)
+        for epoch in saved.progress.story:
+            contest.add_epoch(_line(contest, number, epoch))
+        earlier = " the state before it:" if damages else ""
+        at = f"step {saved.progress.step} (epoch {saved.progress.epoch + 1})"
+        contest.console.stage("Resuming", f"fold {number + 1} after{earlier} {at}")
+    elif damages:
+        contest.console.stage("Resuming", f"fold {number + 1} from its beginning: no state of it is whole")
 
 
 def _run(trainer: Trainer, contest: Contest, number: int) -> Progress:
@@ -105,17 +120,9 @@ def _placed(folder: RunFolder, found: dict[str, Any]) -> dict[str, Any]:
     if evidence.get("has_ids"):
         split = folder.read_table("split.parquet")
         place = dict(zip(split["row"].tolist(), split["place"], strict=True))
-        evidence["places"] = [place[row] for row in evidence["rows"][:MOST_PLACES]]
+        # Rows besides a sample stand in no file of the run.
+        evidence["places"] = [place[row] for row in evidence["rows"][:MOST_PLACES] if row in place]
     return found | {"symptoms": [_placed(folder, one) for one in found["symptoms"]]}
-
-
-def _earlier_epochs(folder: RunFolder, number: int, epochs: int) -> list[list[Any]]:
-    """Lines of metrics.csv that a checkpoint already stands behind."""
-    if not epochs:
-        return []
-    rows = folder.read_rows("metrics.csv")
-    with reading(folder.inside("metrics.csv")):
-        return [list(row.values()) for row in rows if int(row["fold"]) == number and int(row["epoch"]) <= epochs]
 
 
 def _remember(contest: Contest, number: int, progress: Progress) -> None:
@@ -192,23 +199,26 @@ def _show_epoch(contest: Contest, number: int) -> Callable[[Epoch], None]:
             f"validate {epoch.validate_loss:.4f}  {measure.LABEL} {shown(measure, epoch.metric):>8}  "
             f"{mark:4}  {clock(epoch.seconds_left)} left"
         )
-        contest.history.append(
-            [
-                contest.recipe.model.name,
-                number,
-                epoch.number,
-                epoch.step,
-                epoch.train_loss,
-                epoch.validate_loss,
-                epoch.metric,
-                epoch.learning_rate,
-                round(epoch.seconds, 3),
-                int(epoch.best),
-            ]
-        )
+        contest.add_epoch(_line(contest, number, epoch))
         contest.folder.write_rows("metrics.csv", METRIC_COLUMNS, contest.history)
 
     return show
+
+
+def _line(contest: Contest, number: int, epoch: Epoch) -> list[Any]:
+    """A line of metrics.csv."""
+    return [
+        contest.recipe.model.name,
+        number,
+        epoch.number,
+        epoch.step,
+        epoch.train_loss,
+        epoch.validate_loss,
+        epoch.metric,
+        epoch.learning_rate,
+        round(epoch.seconds, 3),
+        int(epoch.best),
+    ]
 
 
 def _keeper(contest: Contest, number: int) -> Callable[[Trainer], None]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fathom.batches import Tensors, in_order
 from fathom.candidates import Candidate, Predictor
 from fathom.data import Examples
-from fathom.network import ROWS_AT_A_TIME, Network
+from fathom.network import Network
 
 DIRECTIONS = 32
 
@@ -53,7 +53,7 @@ def _last_inputs(network: Network, examples: Examples) -> Tensor | None:
     found: Tensor | None = None
     try:
         tensors = Tensors(examples, network.device)
-        for chosen, inputs in in_order(tensors, np.arange(len(examples)), ROWS_AT_A_TIME):
+        for chosen, inputs in in_order(tensors, np.arange(len(examples)), network.rows_at_a_time):
             network.model(inputs)
             seen = _by_row(last[0], len(chosen)) if last else None
             if seen is None:

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from fathom.augment import Augment
+from fathom.batches import TargetsOf
 from fathom.contest import Contest
 from fathom.data import Task
 from fathom.errors import UserError
 from fathom.mix import Mix, Targets
 from fathom.recipe import Recipe
 from fathom.rooms import find, nearest
+from fathom.stored import TARGETS
 from fathom.task import OBJECTIVES
 
 # Keys that mean nothing but for some kinds of task, and what these are called.
@@ -109,8 +111,11 @@ def class_weights(contest: Contest, number: int) -> list[float] | None:
     return (weights * counts.sum() / (weights * counts).sum()).tolist()
 
 
-def training_targets(contest: Contest, number: int, device: torch.device) -> Targets:
+def training_targets(contest: Contest, number: int, device: torch.device) -> Targets | TargetsOf:
     """The targets of all rows; where a run teaches this one, with its probabilities for the fold's training rows."""
+    if contest.store is not None:
+        files = contest.store.files
+        return lambda rows: torch.from_numpy(files.gather(TARGETS, rows)).to(device)
     targets = torch.as_tensor(contest.targets, device=device)
     if contest.task.kind != "classify":
         return targets.float()

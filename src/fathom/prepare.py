@@ -25,6 +25,7 @@ from fathom.fields.parts.values import EMPTY, distinct
 from fathom.prepared import Prepared, tell_left_out
 from fathom.recipe import Recipe
 from fathom.rooms import find, names, nearest
+from fathom.sampling import beginning_of, sampled
 from fathom.sources import plain_text
 from fathom.sources.parts.choose import open_any
 from fathom.sources.parts.join import join
@@ -35,18 +36,25 @@ Say = Callable[[str, str], None]
 
 
 def read(recipe: Recipe, data: Any) -> Table:
-    """Open the data, and the test set where one was named."""
-    data = _expanded(data)
+    """Open the data, or the sample of it that the recipe says, and the test set where one was named."""
+    data = expanded(data)
     if recipe.task == "language" and plain_text.takes(data):
-        table = plain_text.open(data, **recipe.options)
+        table = beginning_of(plain_text.open(data, **recipe.options), recipe)
+    elif recipe.sample.rows is not None:
+        table = sampled(recipe, data)
     else:
         table = open_any(data, **recipe.options)
-    if recipe.test is not None:
-        table = join(table, open_any(_expanded(recipe.test), alone=True, **{**table.options, **recipe.options}))
-    return table
+    return with_test(table, recipe)
 
 
-def _expanded(data: Any) -> Any:
+def with_test(table: Table, recipe: Recipe) -> Table:
+    """The table with the test set that the recipe names, where it names one."""
+    if recipe.test is None:
+        return table
+    return join(table, open_any(expanded(recipe.test), alone=True, **{**table.options, **recipe.options}))
+
+
+def expanded(data: Any) -> Any:
     """'$FATHOM_DATA/mnist' and '~/photos' as a shell would read them."""
     return os.path.expanduser(os.path.expandvars(data)) if isinstance(data, str) else data
 
@@ -73,7 +81,7 @@ def prepare(table: Table, recipe: Recipe, say: Say) -> Prepared:
     whys = _whys(columns, recipe, len(table), say)
     kinds = {name: kind for name, (kind, _) in whys.items()}
     say("Fields", _counted(kinds))
-    targets = _encoded(task, labels)
+    targets = encoded_targets(task, labels)
     known = _readable_rows(table, targets, task, kinds, left_out)
     if not known.all():
         rows = np.flatnonzero(known)
@@ -91,6 +99,8 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     """Which rows of a column have no value, bool [N]; pictures and files always have one."""
     if values.ndim > 1 or (values.dtype == object and any(isinstance(value, File) for value in values[:1])):
         return np.zeros(len(values), bool)
+    if values.dtype.kind in "iufb":
+        return np.isnan(values)
     return distinct(values).without(EMPTY).codes < 0
 
 
@@ -135,7 +145,8 @@ def _with_known_target(table: Table, target: str, left_out: list[LeftOut]) -> tu
     return table, table.columns[target]
 
 
-def _encoded(task: Task, labels: np.ndarray) -> np.ndarray:
+def encoded_targets(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Numbers, NaN for what is none, or the indices of classes, -1 for an unknown one [N]."""
     if task.kind == "regress":
         return number.read(labels)
     return category.encode_target(labels, {"classes": list(task.classes)})

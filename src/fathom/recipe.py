@@ -84,6 +84,7 @@ class TrainRecipe:
     temperature: float | None = None  # at which both are compared; 2
     augment: dict[str, float] | None = None  # strengths for pictures (shift, rotate, scale, erase); {} for none
     views: int | None = None  # predictions are averaged over views shifted by that many pixels; 0 for none
+    predict_rows: int | None = None  # rows predicted at once, where memory is short
     precision: str | None = None  # fp32 or bf16
     mend: bool = True  # weights go back and the rate is lowered where a training runs away
     # What happened, written into the saved recipe: corrections of the number of steps, where a fold was stopped, and
@@ -91,6 +92,15 @@ class TrainRecipe:
     corrections: list[list[list[int]]] = field(default_factory=list)
     stopped: list[int | None] = field(default_factory=list)
     mended: list[list[list[float]]] = field(default_factory=list)
+
+
+@dataclass
+class SampleRecipe:
+    """Of data too large for the memory or the time: what all but the network learns from and is judged by."""
+
+    rows: int | None = None  # drawn by the seed; None for all
+    pieces: int | None = None  # of the file that they are drawn from, spread evenly; None for all
+    further: int | None = None  # rows besides that the network learns from, at most; None for as many as time allows
 
 
 @dataclass
@@ -104,6 +114,8 @@ class Recipe:
     keep: list[str] = field(default_factory=list)  # columns not to leave out, whatever was found
     options: dict[str, Any] = field(default_factory=dict)  # for the source: delimiter, encoding, header
     budget: float | None = None  # seconds for the whole command
+    memory: float | None = None  # bytes for the whole command
+    sample: SampleRecipe = field(default_factory=SampleRecipe)
     seed: int = 0
     metric: str | None = None
     device: str = "auto"
@@ -114,6 +126,7 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
     baselines: dict[str, Any] | None = None  # name → options, or a list of them, one for each fold; {} for none
     explain_rows: int | None = None  # test rows that importance is measured on
+    log: list[str] = field(default_factory=list)  # trackers that are told besides: tensorboard, mlflow, wandb
     resolved: bool = False  # everything below was chosen: the budget decides nothing any more
     reasons: list[dict[str, str]] = field(default_factory=list)
     version: int = VERSION
@@ -255,6 +268,12 @@ def _check(recipe: Recipe) -> None:
     """Values that can be seen to be wrong without looking at the data."""
     if recipe.budget is not None and not recipe.budget > 0:
         raise UserError(f"The budget is {recipe.budget:g} seconds; it must be more than 0, such as --budget 5m.")
+    if recipe.memory is not None and not recipe.memory > 0:
+        raise UserError(f"The memory is {recipe.memory:g} bytes; it must be more than 0, such as --memory 2GB.")
+    for name, least in (("rows", 20), ("pieces", 1), ("further", 0)):
+        value = getattr(recipe.sample, name)
+        if value is not None and value < least:
+            raise UserError(f"sample.{name} is {value}; expected {least} or more.")
     if recipe.task is not None and recipe.task not in TASKS:
         raise UserError(f"The task '{recipe.task}' is not known. {nearest(recipe.task, TASKS)}")
     for name, least in (("vocabulary", 300), ("context", 2)):
@@ -267,7 +286,8 @@ def _check(recipe: Recipe) -> None:
         share = getattr(recipe.split, name)
         if share is not None and not 0 < share < 0.9:
             raise UserError(f"split.{name} is {share}; expected a share between 0 and 0.9.")
-    positive = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0}
+    positive = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "views": 0,
+                "predict_rows": 4}  # fmt: skip
     for name, least in positive.items():
         value = getattr(recipe.train, name)
         if value is not None and value < least:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,13 +19,19 @@ from fathom.errors import UserError
 
 def names(room: str) -> list[str]:
     """The parts of a room, in alphabetical order."""
+    return list(_listed(room))
+
+
+@cache
+def _listed(room: str) -> tuple[str, ...]:
+    # Looked up once: to list the folder for every column took three quarters of the time of a single row.
     package = importlib.import_module(f"fathom.{room}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg))
 
 
 def find(room: str, name: str) -> ModuleType:
     """The part of that name. Raises UserError naming the nearest when there is none."""
-    if name not in names(room):
+    if name not in _listed(room):
         raise UserError(f"There is no '{name}' in {room}/. {nearest(str(name), names(room))}")
     return importlib.import_module(f"fathom.{room}.{name}")
 

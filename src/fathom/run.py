@@ -1,6 +1,7 @@
 """The run folder: plain files, written atomically, checked on reading. No pickle anywhere.
 
-Left of it things are made; right of it (predict, evaluate, report) they are only read.
+Left of it things are made; right of it (predict, evaluate, report) they are only read. What a reader would get wrong: a
+run is finished when it is sealed, not when its verdict stands: `checksums.json`, written last, says that all is whole.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fathom.checksums import OWN, Sum, checksum, is_whole, mismatch, record
 from fathom.errors import UserError
 from fathom.shapes import misfit
 
-FORMAT = 1
+# 1 had no checksums, and environment.json where 2 has manifest.json; both are read (docs/run-folder.md).
+FORMAT = 2
+SEAL = "checksums.json"
+# Written after the seal, meant to be changed by people, vouching for itself, or of no use once the run is finished.
+UNSEALED = {
+    SEAL, "format.json", "summary.json", "recipe.yaml", "report.html", "log.txt", "lock", "last", "trackers",
+}  # fmt: skip
 METRIC_COLUMNS = (
     "model", "fold", "epoch", "step", "train_loss", "validate_loss", "metric", "learning_rate", "seconds", "best",
 )  # fmt: skip
@@ -33,6 +41,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._sums: dict[str, Sum] = {}  # of what was written here
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
@@ -47,11 +56,12 @@ class RunFolder:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"The run folder {path} cannot be made: {why}. Choose another with --out.") from None
         folder = cls(path)
-        folder.write_json("format.json", {"format": FORMAT})
+        folder.begin()
         return folder
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
+        """Raises UserError where that is no run folder, or one of a later Fathom, or holds links that lead out."""
         folder = cls(Path(path))
         if not is_folder(folder.path):
             raise UserError(f"There is no run folder {path}. `fathom runs` lists the runs that exist.")
@@ -59,10 +69,26 @@ class RunFolder:
             raise UserError(
                 f"{path} is not a run folder: it has no format.json. `fathom runs` lists the runs that exist."
             )
-        _refuse_links_out(folder.path)
-        found = folder.read_json("format.json")["format"]
-        if found > FORMAT:
-            raise UserError(f"{path} has run format {found}; this Fathom reads up to {FORMAT}. Upgrade fathom-dl.")
+        every = (os.path.join(root, n) for root, names, files in os.walk(path) for n in (*names, *files))
+        return folder._checked_for(every)
+
+    @classmethod
+    def glance(cls, path: Path, names: Iterable[str]) -> RunFolder:
+        """As `open` where only these files will be read: a thousand folders are not walked through."""
+        return cls(path)._checked_for(os.path.join(path, name) for name in names)
+
+    def _checked_for(self, paths: Iterable[str]) -> RunFolder:
+        _refuse_links_out(self.path, paths)
+        if (found := self.format) > FORMAT:
+            raise UserError(f"{self.path} has run format {found}; this Fathom reads up to {FORMAT}. Upgrade fathom-dl.")
+        return self
+
+    @classmethod
+    def open_finished(cls, path: str | Path, what: str = "run") -> RunFolder:
+        """As `open`, and raises UserError where the run is not finished."""
+        folder = cls.open(path)
+        if not folder.is_finished:
+            raise UserError(f"The {what} {path} is not finished. Continue it with `fathom resume {path}`.")
         return folder
 
     @property
@@ -70,8 +96,17 @@ class RunFolder:
         return self.path.name
 
     @property
+    def format(self) -> int:
+        return int(self.read_json("format.json")["format"])
+
+    @property
     def is_finished(self) -> bool:
-        return self.has("metrics.json")
+        return self.has("metrics.json") and (self.has(SEAL) or self.format == 1)
+
+    @property
+    def run_id(self) -> str:
+        """What tells this run from all others; "" before it has a manifest, and of one of format 1."""
+        return str(self.read_record("manifest.json")["run"]) if self.has("manifest.json") else ""
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -86,6 +121,8 @@ class RunFolder:
         with writing(self.path / name):
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             put(self.path / name, content)
+        if name.split("/")[0] not in UNSEALED:
+            self._sums[name] = checksum(content)
 
     def write_text(self, name: str, text: str) -> None:
         # Names of files may hold bytes that are no text; as \udce9 they can be written, and read again from JSON.
@@ -94,10 +131,12 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
-        from safetensors.torch import save
+    def write_record(self, name: str, value: Mapping[str, Any]) -> None:
+        """A JSON object that vouches for itself, and for the files whose checksums it holds."""
+        self.write_json(name, record(json.loads(json.dumps(value, default=_plain))))
 
-        self.write_bytes(name, save({key: value.contiguous() for key, value in tensors.items()}))
+    def write_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
+        self.write_bytes(name, packed(tensors))
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         import pyarrow as pa
@@ -114,11 +153,60 @@ class RunFolder:
         writer.writerows(rows)
         self.write_text(name, sink.getvalue())
 
+    # Sealing: the last file of a run holds the checksums of all others.
+
+    def seal(self) -> None:
+        """Say that the run is finished, and that its files are as they are now."""
+        names = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+        kept = [n for n in names if n.split("/")[0] not in UNSEALED and not n.rpartition("/")[2].startswith(".")]
+        sums = {name: self._sums.get(name) or checksum((self.path / name).read_bytes()) for name in kept}
+        self.write_record(SEAL, {"files": sums})
+
+    def begin(self) -> None:
+        """The run begins or goes on, in the format of today: what it holds may change."""
+        with writing(self.path / SEAL):
+            (self.path / SEAL).unlink(missing_ok=True)
+        self.write_json("format.json", {"format": FORMAT})
+
+    def damaged(self) -> list[str]:
+        """What is wrong with the files of a sealed run, one message each."""
+        told = []
+        try:
+            names = list(self._sealed())
+        except UserError as error:
+            return [seen(error)]
+        for name in names:
+            try:
+                self._content(name)
+            except UserError as error:
+                told.append(seen(error))
+        return told
+
+    def _sealed(self) -> dict[str, Sum]:
+        if not self.has(SEAL):
+            return {}
+        found: dict[str, Sum] = self.read_record(SEAL)["files"]
+        return found
+
     # Reading
 
     def read_json(self, name: str) -> Any:
         """The content of a JSON file. Raises UserError where it is not of the form that shapes.py tells."""
-        found = self._checked(name, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        found = self._checked(name, lambda content: json.loads(content.decode("utf-8")))
+        if wrong := misfit(name, found):
+            raise UserError(f"{self.inside(name)} is damaged: {wrong}.")
+        return found
+
+    def read_record(self, name: str) -> dict[str, Any]:
+        """What `write_record` wrote. Raises DamagedError where anything in it was changed."""
+        content = self._content(name)
+        with reading(self.path / name):
+            try:
+                found = json.loads(content)
+            except ValueError as error:
+                raise self._damage(name, str(error)) from None
+            if not isinstance(found, dict) or not is_whole(found):
+                raise self._damage(name, f"its {OWN} is not that of what it says")
         if wrong := misfit(name, found):
             raise UserError(f"{self.inside(name)} is damaged: {wrong}.")
         return found
@@ -126,31 +214,77 @@ class RunFolder:
     def read_tensors(self, name: str) -> dict[str, Any]:
         from safetensors.torch import load
 
-        return self._checked(name, lambda path: load(path.read_bytes()))
+        return self._checked(name, load)
 
     def read_table(self, name: str) -> dict[str, np.ndarray]:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        def read(path: Path) -> dict[str, np.ndarray]:
-            table = pq.read_table(path)
+        def read(content: bytes) -> dict[str, np.ndarray]:
+            # Without Arrow's threads: a command that ends just after they were begun is aborted at its exit.
+            table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
             return {column: table[column].to_numpy() for column in table.column_names}
 
         return self._checked(name, read)
 
     def read_rows(self, name: str) -> list[dict[str, str]]:
-        def read(path: Path) -> list[dict[str, str]]:
-            with open(path, newline="", encoding="utf-8") as file:
-                return list(csv.DictReader(file))
+        def read(content: bytes) -> list[dict[str, str]]:
+            return list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
 
         return self._checked(name, read)
 
-    def _checked(self, name: str, read: Callable[[Path], Any]) -> Any:
-        path = self.path / name
+    def verify(self, name: str, kept: Mapping[str, Any]) -> bytes:
+        """A file's content. Raises DamagedError where it is not the one of that checksum."""
+        with reading(self.path / name):
+            content = (self.path / name).read_bytes()
+        if wrong := mismatch(content, kept):
+            raise self._damage(name, wrong)
+        return content
+
+    def _checked(self, name: str, read: Callable[[bytes], Any]) -> Any:
+        content = self._content(name)
+        with reading(self.path / name):
+            return read(content)
+
+    def _content(self, name: str) -> bytes:
+        """The bytes of a file, as they were when the run was sealed."""
+        kept = {} if name.split("/")[0] in UNSEALED else self._sealed()
         try:
-            with reading(path):
-                return read(path)
+            if name in kept:
+                return self.verify(name, kept[name])
+            with reading(self.path / name):
+                return (self.path / name).read_bytes()
         except FileNotFoundError:
-            raise UserError(f"{path} is missing: the run did not finish, or the folder was changed.") from None
+            raise UserError(
+                f"{self.inside(name)} is missing: the run did not finish, or the folder was changed."
+            ) from None
+
+    def _damage(self, name: str, wrong: str) -> DamagedError:
+        return DamagedError(
+            f"{self.inside(name)} is damaged: {wrong}.",
+            f"Put back a copy of it; or `fathom resume {self.path}` makes it again from what is whole, where the data "
+            "is still there.",
+        )
+
+
+class DamagedError(UserError):
+    """A file is not as it was written."""
+
+    def __init__(self, seen: str, remedy: str) -> None:
+        super().__init__(f"{seen} {remedy}")
+        self.seen = seen
+
+
+def seen(error: UserError) -> str:
+    """What was seen, without the remedy: for whoever is at work on it already."""
+    return error.seen if isinstance(error, DamagedError) else str(error)
+
+
+def packed(tensors: Mapping[str, Any]) -> bytes:
+    """Tensors as a file holds them."""
+    from safetensors.torch import save
+
+    return save({key: value.contiguous() for key, value in tensors.items()})
 
 
 @contextmanager
@@ -205,13 +339,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _refuse_links_out(folder: Path) -> None:
+def _refuse_links_out(folder: Path, paths: Iterable[str]) -> None:
     """A run folder from elsewhere may hold links: what they lead to would be read into reports, or written over."""
-    inside = os.path.realpath(folder)
-    for root, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = os.path.join(root, name)
-            if os.path.islink(path) and os.path.commonpath([inside, os.path.realpath(path)]) != inside:
+    for path in paths:
+        if os.path.islink(path):
+            inside = os.path.realpath(folder)
+            if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
                 raise UserError(f"{path} is a link that leads out of the run folder. Put the file itself there.")
 
 

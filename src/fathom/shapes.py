@@ -18,6 +18,11 @@ MAYBE_NUMBER = (int, float, type(None))
 MAYBE_TEXT = (str, type(None))
 TASKS = frozenset(get_args(TaskKind))
 
+SUM = {"bytes": int, "crc32": str}
+
+FORECAST = {"seconds_per_epoch": NUMBER, "epochs": NUMBER, "steps_per_epoch": int, "folds": int, "seconds": NUMBER,
+            "memory": NUMBER}  # fmt: skip
+
 SHAPES: Mapping[str, Any] = {
     "format.json": {"format": int},
     "spec.json": {
@@ -44,6 +49,20 @@ SHAPES: Mapping[str, Any] = {
         "confusion?": [[int]],
         "importance?": list,
     },
+    "summary.json": {
+        "of": SUM,
+        "verdict": {
+            "task": TASKS,
+            "target": MAYBE_TEXT,
+            "metric": str,
+            "advised": str,
+            "value": MAYBE_NUMBER,
+            "interval": [MAYBE_NUMBER],
+            "rows": {NAMES: int},
+            "seconds": MAYBE_NUMBER,
+            "seconds_per_row": MAYBE_NUMBER,
+        },
+    },
     "config.json": {
         "name": str,
         "about": {NAMES: {"form": str}},
@@ -53,9 +72,17 @@ SHAPES: Mapping[str, Any] = {
         "spec": dict,
         "members": int,
         "views": int,
+        "rows_at_a_time?": int,
     },
     "environment.json": {"libraries?": {NAMES: str}},
-    "done.json": {"settings": dict},
+    "manifest.json": {
+        "run": str,
+        "libraries?": {NAMES: str},
+        "data": {"rows": int, "columns": {NAMES: str}},
+    },
+    "forecast.json": {"forecast": FORECAST, "measured?": FORECAST},
+    "checksums.json": {"files": {NAMES: SUM}},
+    "done.json": {"settings": dict, "files?": {NAMES: SUM}},
     "about.json": {
         "version": int,
         "scale": NUMBER,
@@ -70,7 +97,7 @@ SHAPES: Mapping[str, Any] = {
     },
     "mistakes.json": [{"place": str, "row?": dict, "text?": str, "picture?": str}],
 }
-CHECKPOINT = {"step": int, "epoch": int, "average_steps": int}
+CHECKPOINT = {"step": int, "epoch": int, "average_steps": int, "run": str, "tensors": SUM, "story": [list]}
 MUST_BE_FINITE = ("spec.json", "config.json", "done.json")  # what answers are computed with
 TYPES = {
     bool: "true or false",

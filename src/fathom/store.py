@@ -1,12 +1,11 @@
-"""Networks and checkpoints in the run folder: safetensors and JSON, read back exactly.
+"""Networks in the run folder: safetensors and JSON, read back exactly.
 
 `model.safetensors` holds every fold's network under its number ('0.stem.weight'); `config.json` says how to build them.
-`last/` holds a training that is under way.
+Trainings that are under way stand in `last/` (states.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,14 +15,13 @@ from fathom import rooms
 from fathom.candidates import Candidate, Ensemble, load_baseline
 from fathom.compute import pick_device
 from fathom.errors import UserError
-from fathom.network import Network, build
+from fathom.network import ROWS_AT_A_TIME, Network, build
 from fathom.pair_network import Matcher
 from fathom.run import RunFolder, reading
 from fathom.text_networks import LanguageModel, MaskedModel, Translator
-from fathom.training import Checkpoint, Progress, State
+from fathom.training import State
 
 AnyNetwork = Network | LanguageModel | MaskedModel | Translator | Matcher
-GROUPS = ("weights", "average", "best", "optimizer", "random", "stretch")
 
 
 def save_networks(folder: RunFolder, config: Mapping[str, Any], members: list[State]) -> None:
@@ -85,6 +83,7 @@ def predictor(model: torch.nn.Module, config: Mapping[str, Any], device: torch.d
         precision="fp32",
         views=config["views"],
         mirror=any(about.get("mirror", False) for about in config["about"].values()),
+        rows_at_a_time=config.get("rows_at_a_time") or ROWS_AT_A_TIME,
     )
 
 
@@ -109,45 +108,3 @@ def open_candidate(folder: RunFolder, name: str) -> Candidate | Ensemble:
     if not weights:
         raise UserError(f"{folder.path} did not keep what its ensemble is made of. Name a member, or fit again.")
     return Ensemble([load_candidate(folder, member) for member in weights], list(weights.values()))
-
-
-def save_checkpoint(folder: RunFolder, fold: int, saved: Checkpoint) -> None:
-    """Keep a training that is under way. The position file is written last: it says which tensors are valid."""
-    name = _tensors_at(fold, saved.progress.step)
-    groups: dict[str, State] = {group: getattr(saved, group) for group in GROUPS}
-    tensors = {f"{group}/{key}": value for group, state in groups.items() for key, value in state.items()}
-    folder.write_tensors(name, tensors)
-    position = dataclasses.asdict(saved.progress) | {"average_steps": saved.average_steps}
-    folder.write_json(f"last/fold-{fold}.json", position)
-    for earlier in folder.inside("last").glob(f"fold-{fold}-step-*.safetensors"):
-        if earlier != folder.inside(name):
-            earlier.unlink()
-
-
-def _tensors_at(fold: int, step: int) -> str:
-    return f"last/fold-{fold}-step-{step}.safetensors"
-
-
-def load_checkpoint(folder: RunFolder, fold: int) -> Checkpoint | None:
-    """The training of that fold as it was kept; None where it had not begun."""
-    if not folder.has(f"last/fold-{fold}.json"):
-        return None
-    position = folder.read_json(f"last/fold-{fold}.json")
-    tensors = folder.read_tensors(_tensors_at(fold, position["step"]))
-    states: dict[str, State] = {group: {} for group in GROUPS}
-    average_steps = position.pop("average_steps")
-    with reading(folder.inside("last")):
-        for key, value in tensors.items():
-            group, _, name = key.partition("/")
-            states[group][name] = value
-        progress = Progress(**position)
-    return Checkpoint(
-        progress,
-        states["weights"],
-        states["average"],
-        average_steps,
-        states["best"],
-        states["optimizer"],
-        states["random"],
-        states["stretch"],
-    )

@@ -34,9 +34,7 @@ def soft_targets(recipe: Recipe, prepared: Prepared, divided: Divided, say: Say)
     """
     if not recipe.train.teacher:
         return None
-    folder = RunFolder.open(recipe.train.teacher)
-    if not folder.is_finished:
-        raise UserError(f"The teacher {folder.path} is not finished. Continue it with `fathom resume {folder.path}`.")
+    folder = RunFolder.open_finished(recipe.train.teacher, "teacher")
     spec, metrics = folder.read_json("spec.json"), folder.read_json("metrics.json")
     order = _order_of_classes(folder, Task.from_json(spec["task"]), prepared.task)
     name = recipe.train.teacher_candidate or metrics["advised"]

@@ -27,6 +27,7 @@ from fathom.recipe import TrainRecipe
 from fathom.rescue import Rescue
 
 State = dict[str, Tensor]
+FIRST_LOOK = 16  # steps after which the pace is first looked at
 
 
 class Epochs(Protocol):
@@ -68,6 +69,8 @@ class Progress:
     seconds: float = 0.0
     finished: bool = False
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of an epoch under way: loss, rows, refused
+    story: list[Epoch] = field(default_factory=list)  # what was told of each epoch
+    findings: list[dict[str, Any]] | None = None  # of whoever watched it, once it is finished
 
 
 class Checkpoint(NamedTuple):
@@ -170,6 +173,8 @@ class Trainer:
             if self._must_stop(begun):
                 progress.stopped = step.index
                 break
+            if self._is_long_epoch and step.index >= FIRST_LOOK and step.index.bit_count() == 1:
+                self._keep_pace(begun)
             if step.index >= self.pace.total:
                 break
             # At the end of an epoch it is asked after the validation, which belongs to it.
@@ -180,6 +185,11 @@ class Trainer:
         progress.refused += int(refused)
         progress.sums, self.sums = [0.0, 0.0, 0.0], torch.zeros(3, device=self.device)
         return float(total / rows) if rows else math.nan
+
+    @property
+    def _is_long_epoch(self) -> bool:
+        """Whether there will be no end of an epoch to keep the pace at: then it is kept at steps 16, 32, 64, …"""
+        return self.pace.total <= self.steps_per_epoch
 
     @property
     def _rate_factor(self) -> float:
@@ -201,24 +211,21 @@ class Trainer:
         if better:
             progress.best_loss, progress.best_epoch = loss, progress.epoch
             self.best = _copied(judged.state_dict())
+        told = Epoch(
+            progress.epoch,
+            math.ceil(self.pace.total / self.steps_per_epoch),
+            progress.step,
+            train_loss,
+            loss,
+            metric,
+            float(self.optimizer.param_groups[0]["lr"]),
+            progress.seconds,
+            better,
+            (self.pace.total - progress.step) * progress.seconds / max(progress.step, 1),
+        )
+        progress.story.append(told)
         if self.on_epoch is not None:
-            rate = float(self.optimizer.param_groups[0]["lr"])
-            planned = math.ceil(self.pace.total / self.steps_per_epoch)
-            left = (self.pace.total - progress.step) * progress.seconds / max(progress.step, 1)
-            self.on_epoch(
-                Epoch(
-                    progress.epoch,
-                    planned,
-                    progress.step,
-                    train_loss,
-                    loss,
-                    metric,
-                    rate,
-                    progress.seconds,
-                    better,
-                    left,
-                )
-            )
+            self.on_epoch(told)
 
     def _keep_pace(self, begun: float) -> None:
         """Correct the plan when steps turn out slower or quicker than planned, so that the rates come down in time.

@@ -24,6 +24,7 @@ from fathom.baselines.parts.growth import (
     Data,
     Growth,
     affordable_rate,
+    affordable_rows,
     as_matrix,
     best_of,
     grow,
@@ -87,7 +88,9 @@ def fit(
     if trees is None and len(validate) == 0:
         raise UserError("There are no validation rows to tell how many trees are enough. Pass trees=300, say.")
     pictures = bool(examples.of_form("pixels"))
-    rows = rows or (min(len(train), PICTURE_ROWS) if pictures else len(train))
+    if rows is None:
+        rows = min(len(train), PICTURE_ROWS) if pictures else len(train)
+        rows = rows if trees else affordable_rows(examples, targets, train, rows, task, seed, clock)
     if rows < len(train):
         train = np.sort(np.random.default_rng(seed).choice(train, rows, replace=False))
     settings: dict[str, Any] = {

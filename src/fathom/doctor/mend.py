@@ -148,6 +148,10 @@ class Mend:
             return False
         self._note(finding, done.what, done, before if done.may_harm else None)
         self.normaliser = done.module or self.normaliser
+        if done.weights is not None and self._rollback is None:
+            done.weights.restore()
+        elif done.weights is not None and self._rollback is not None:
+            self._rollback.go_back_to(done.weights)
         begins = finding.id in FROM_THE_BEGINNING
         if begins and self._rollback is not None:
             self._rollback.begin_again(EARLY)

@@ -16,7 +16,7 @@ import numpy as np
 from fathom.data import Guess
 from fathom.fields.parts import codes, numerals
 from fathom.fields.parts.labels import align, encode_target, fit_target
-from fathom.fields.parts.values import EMPTY, distinct, plural
+from fathom.fields.parts.values import EMPTY, distinct, has_fractions, plural
 
 __all__ = ["align", "broken", "decode", "describe", "encode", "encode_target", "fit", "fit_target", "sniff"]
 
@@ -28,6 +28,9 @@ def sniff(name: str, values: np.ndarray) -> Guess | None:
     """Sure where few words repeat; unsure but present for any strings, so that no column is without a kind."""
     if values.ndim != 1 or values.dtype.kind in "mM":
         return None
+    if has_fractions(values):
+        known = values[~np.isnan(values)]
+        return Guess(0.2, f"{plural(len(np.unique(known)), 'distinct value')} in {plural(len(known), 'row')}")
     found = distinct(values).without(EMPTY)
     rows, words = int((found.codes >= 0).sum()), found.words
     if not words:

@@ -16,10 +16,12 @@ import numpy as np
 
 from fathom import recipe
 from fathom.console import LABEL_WIDTH
+from fathom.manifest import read_manifest
 from fathom.recipe import Recipe
 from fathom.report.numbers import Measured, measured
 from fathom.run import RunFolder
 
+MADE_WITH = frozenset({"fathom", "python", "platform", "processor", "libraries", "seed"})
 NOT_MEASURES = frozenset({"interval", "seconds_per_row", "seconds", "about", "parameters", "conformal"})
 
 
@@ -51,7 +53,7 @@ class Facts:
             found.get("findings", []) if isinstance(found, dict) else found,
             folder.read_rows("metrics.csv") if folder.has("metrics.csv") else [],
             folder.read_table("predictions.parquet") if folder.has("predictions.parquet") else {},
-            _optional(folder, "environment.json", {}),
+            {key: value for key, value in read_manifest(folder).items() if key in MADE_WITH},
             folder.read_rows("left_out.csv") if folder.has("left_out.csv") else [],
             folder.inside("log.txt").read_text("utf-8", "replace") if folder.has("log.txt") else "",
         )

@@ -28,7 +28,7 @@ def run(given: argparse.Namespace, started: float) -> int:
 
     console = Console()
     found = export(
-        Model(RunFolder.open(given.folder)),
+        Model(RunFolder.open_finished(given.folder)),
         given.out,
         format=given.format,
         candidate=given.model,

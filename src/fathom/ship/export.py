@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
@@ -67,7 +67,7 @@ def export(
     share of the run's metric. `rows` are data to compare on, where the run's own is gone. Raises UserError for what
     cannot be exported, and with the worst row where an answer differs.
     """
-    _refuse_unfit(model, format, weights)
+    _refuse_unfit(model, format, weights, most_loss)
     name = candidate or model.metrics["advised"]
     path = Path(out) if out is not None else Path("exports") / f"{model.folder.name}-{format}"
     if path.exists():
@@ -82,7 +82,7 @@ def export(
         _write_reading(folder, model, name, models, format)
         proof = _proven(model, name, folder, real, edges, Path(scratch), format)
         say("Compared", _told(proof))
-        check = _check(model, name, format, proof)
+        check = _check(model, name, format, models, proof)
         if weights != "fp32":
             check["weights"] = make_variant(folder, model, models, table, is_test, weights, most_loss, say)
             told = prove(model, name, folder, real, edges, Path(scratch))
@@ -93,7 +93,7 @@ def export(
     return Exported(path, check)
 
 
-def _refuse_unfit(model: Model, format: str, weights: str) -> None:
+def _refuse_unfit(model: Model, format: str, weights: str, most_loss: float | None) -> None:
     if format not in FORMATS:
         raise UserError(f"There is no format '{format}'. {nearest(format, FORMATS)}")
     if weights not in WEIGHTS:
@@ -106,6 +106,11 @@ def _refuse_unfit(model: Model, format: str, weights: str) -> None:
         )
     if format == "torch" and weights != "fp32":
         raise UserError(f"weights={weights} is for --format onnx. Leave it out.")
+    if most_loss is not None and (weights == "fp32" or not most_loss >= 0):
+        raise UserError(
+            f"most_loss={most_loss:g} was not understood: it is the share of the metric that smaller weights may cost, "
+            "such as --weights fp16 --most-loss 0.01."
+        )
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if format == "onnx" and missing:
         raise UserError(f"To export, {', '.join(missing)} must be installed: pip install 'fathom-dl[export]'.")
@@ -249,10 +254,11 @@ def _told(proof: Proof) -> str:
     )
 
 
-def _check(model: Model, name: str, format: str, proof: Proof) -> dict[str, Any]:
+def _check(model: Model, name: str, format: str, models: Sequence[Mapping[str, Any]], proof: Proof) -> dict[str, Any]:
     """What check.json says."""
     kinds = {field["kind"] for field in model.spec["fields"].values()}
-    needed = ["numpy", {"onnx": "onnxruntime", "torch": "torch"}[format]]
+    endings = {Path(one["file"]).suffix for one in models}
+    needed = ["numpy", *["onnxruntime"] * (".onnx" in endings), *["torch"] * (".pt2" in endings)]
     needed += ["pillow"] * ("image" in kinds) + ["tokenizers"] * ("text" in kinds)
     versions = {name: metadata.version(name) for name in needed if _is_installed(name)}
     return {

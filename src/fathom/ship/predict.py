@@ -23,10 +23,12 @@ from fathom.errors import UserError
 from fathom.evaluate import coverage, evaluate
 from fathom.evaluate import interval as interval_of
 from fathom.fields import category, number, plain_text, text
+from fathom.manifest import notes_on, read_manifest
 from fathom.partition import connected, labels
 from fathom.rooms import find, nearest, options
 from fathom.rows import table_of
 from fathom.run import RunFolder, put, reading
+from fathom.ship.standalone.predictor import is_absent
 from fathom.sources import plain_text as running
 from fathom.sources.parts.choose import choose, open_any
 from fathom.sources.parts.files import PICTURES, is_file, is_folder
@@ -95,11 +97,9 @@ class Predictions:
 
 
 class Model:
-    """A finished run, opened to be used."""
+    """A run that has its verdict, opened to be used."""
 
     def __init__(self, folder: RunFolder) -> None:
-        if not folder.is_finished:
-            raise UserError(f"The run {folder.path} is not finished. Continue it with `fathom resume {folder.path}`.")
         self.folder = folder
         self.spec: dict[str, Any] = folder.read_json("spec.json")
         self.metrics: dict[str, Any] = folder.read_json("metrics.json")
@@ -114,6 +114,10 @@ class Model:
     @cached_property
     def _loaded(self) -> dict[str, Predictor]:
         return {}
+
+    @cached_property
+    def _made_from(self) -> dict[str, Any] | None:
+        return read_manifest(self.folder).get("data")
 
     def candidate(self, name: str | None = None) -> Predictor:
         """The candidate of that name, or the advised one. Raises UserError naming the nearest."""
@@ -150,12 +154,24 @@ class Model:
         table, notes = self.table(data)
         examples = self.examples(table)
         raw = self.candidate(candidate).predict(examples)
+        return self.told(raw, examples, table.places, notes=notes, candidate=candidate)
+
+    def told(
+        self,
+        raw: np.ndarray,
+        examples: Examples,
+        places: Places,
+        *,
+        notes: tuple[str, ...] = (),
+        candidate: str | None = None,
+    ) -> Predictions:
+        """What a candidate computed of encoded rows, as a person reads it; for any task but pairs."""
         name = candidate or self.metrics["advised"]
         if self.task.kind == "regress":
             low, high, level = self.interval(name, raw, examples)
-            return Predictions(raw, table.places, name, low=low, high=high, level=level, notes=notes)
+            return Predictions(raw, places, name, low=low, high=high, level=level, notes=notes)
         measured = language.sizes(examples) if self.task.kind == "language" else None
-        return self._read(raw, table.places, name, notes, measured)
+        return self._read(raw, places, name, notes, measured)
 
     def interval(self, name: str, raw: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray, float]:
         """Low and high end of each number, and the share of validation rows that they held."""
@@ -183,7 +199,7 @@ class Model:
         Rows of one group are resampled together, where the run was split by a group and the data has its column.
         For numbers "coverage" is the share of rows whose interval, promised to hold "level" of them, held their target.
         """
-        table, _ = self.table(data)
+        table, notes = self.table(data)
         target = self.task.target
         if target not in table.columns:
             raise UserError(f"To evaluate, the data must hold the target '{target}'. {nearest(target, table.columns)}")
@@ -197,7 +213,7 @@ class Model:
         raw = self.candidate(candidate).predict(examples)
         right = language.sizes(examples) if self.task.kind == "language" else targets[rows]
         found = evaluate(raw, right, self.task, units=self.units(table, examples))
-        told = {"rows": len(rows), "left_out": len(known) - len(rows), "measures": found}
+        told = {"rows": len(rows), "left_out": len(known) - len(rows), "notes": list(notes), "measures": found}
         if self.spec.get("group") in table.columns:
             told["group"] = self.spec["group"]
         if self.task.kind == "pair":
@@ -236,18 +252,27 @@ class Model:
         """Encode a table with the run's own specs; a table of some columns gives the examples of these."""
         return encode(table, {name: spec for name, spec in self.spec["fields"].items() if name in table.columns})
 
-    def opened(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...], list[str]]:
+    def opened(
+        self, data: Any, only: Sequence[str] | None = None, *, linked: bool = True
+    ) -> tuple[Table, tuple[str, ...], list[str]]:
         """New data as a table, what is to be said of it, and which columns of the run it does not have."""
         fields = {name: spec for name, spec in self.spec["fields"].items() if only is None or name in only}
-        spec = self.spec | {"fields": fields}
-        table, notes = _positions(_open(data, spec), spec, data)
+        spec = self.spec | {"fields": fields, "options": self.spec["options"] | ({} if linked else {"linked": False})}
+        given = _open(data, spec)
+        table, notes = _positions(given, spec, data)
         missing = [name for name in fields if name not in table.columns]
         table, left_out = _readable(table, {"fields": {n: s for n, s in fields.items() if n not in missing}})
-        return table, (*table.notes, *notes, *left_out), missing
+        known = () if isinstance(data, Table) else notes_on(self.folder, self._made_from, data, given)
+        return table, (*table.notes, *known, *notes, *left_out), missing
 
-    def table(self, data: Any, only: Sequence[str] | None = None) -> tuple[Table, tuple[str, ...]]:
-        """New data as a table that has every column of the run, or those that are named."""
-        table, notes, missing = self.opened(data, only)
+    def table(
+        self, data: Any, only: Sequence[str] | None = None, *, linked: bool = True
+    ) -> tuple[Table, tuple[str, ...]]:
+        """New data as a table that has every column of the run, or those that are named.
+
+        `linked` opens the files that its cells name; it is for data that one knows, not for what strangers send.
+        """
+        table, notes, missing = self.opened(data, only, linked=linked)
         if missing:
             raise UserError(
                 f"{_named(missing)} missing in {table.name or 'the data'}, and the model was trained with "
@@ -284,6 +309,8 @@ def _readable(table: Table, spec: Mapping[str, Any]) -> tuple[Table, tuple[str, 
 
 def _open(data: Any, spec: Mapping[str, Any]) -> Table:
     """The data as a table: what `fit` opens, and single values besides."""
+    if isinstance(data, Table):
+        return data
     only = next(iter(spec["fields"])) if len(spec["fields"]) == 1 else None
     kind = spec["fields"][only]["kind"] if only else None
     if isinstance(data, Mapping) and not any(isinstance(v, list | tuple | np.ndarray) for v in data.values()):
@@ -326,9 +353,9 @@ def _pictures(data: Any) -> list[File]:
 
 
 def _texts(data: Any) -> list[str]:
-    """A text given as itself, or several; a path of an existing file is not a text."""
+    """A text given as itself, or several; a path is not a text, of a file that is there or that should be."""
     if isinstance(data, str):
-        return [] if is_file(Path(data)) or is_folder(Path(data)) else [data]
+        return [] if is_file(Path(data)) or is_folder(Path(data)) or is_absent(data) else [data]
     if isinstance(data, list | tuple) and all(isinstance(text, str) for text in data):
         return list(data)
     return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,9 +65,7 @@ def _example_data(fields: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _example_row(fields: Mapping[str, Mapping[str, Any]]) -> str:
-    return json.dumps({name: _example(spec) for name, spec in fields.items()}, ensure_ascii=False).replace(
-        "null", "None"
-    )
+    return repr({name: _example(spec) for name, spec in fields.items()})
 
 
 def _example(spec: Mapping[str, Any]) -> Any:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fathom.data import LeftOut, Places, Table
+from fathom.data import LeftOut, Places, Stream, Table
 from fathom.errors import UserError
 from fathom.sources.parts import beside as neighbours
 from fathom.sources.parts.captions import is_captioned
 from fathom.sources.parts.columns import default_names, find_column, rows_and_columns, shared_strings, unique_names
+from fathom.sources.parts.cuts import FEWEST, Cuts
 from fathom.sources.parts.decimals import rewrite
 from fathom.sources.parts.dialect import Dialect, rows_of, sniff
 from fathom.sources.parts.encoding import decode, is_broken, mended
-from fathom.sources.parts.files import as_path, is_file, is_folder, read_bytes, short_name, suffix
+from fathom.sources.parts.files import GZIP, as_path, is_file, is_folder, read_bytes, short_name, suffix, wide_encoding
 from fathom.sources.parts.header import MOST_ROWS, has_header, is_number
 from fathom.sources.parts.linked import open_linked
 from fathom.sources.parts.prose import is_prose
@@ -33,6 +34,7 @@ ENDINGS = (".csv", ".tsv", ".tab", ".psv", ".txt", ".data", ".dat", ".label")
 LONGEST_CELL = 1 << 27  # the csv module's own limit is 128 KiB, which a long text passes
 MOST_RESTARTS = 1000
 CHUNK = 50_000
+WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")  # marks of characters of more than a byte
 
 
 @dataclass
@@ -65,15 +67,91 @@ def open(
     header: bool | None = None,
     beside: bool = True,
     numbers: Mapping[str, str] | None = None,
+    linked: bool = True,
 ) -> Table:
     """The table of a file, or of the one table (or train file) in a folder.
 
     target: a column by name or by number from 1. delimiter: one character or 'tab'. header: whether the first row
     names the columns. beside: use official test and validation files that lie beside a train file. numbers: how the
-    numbers of columns are written ("decimal comma"), as in `decimals.SPELLINGS`; else it is found out.
+    numbers of columns are written ("decimal comma"), as in `decimals.SPELLINGS`; else it is found out. linked: open the
+    files that cells name; not for tables from strangers, who could name any file.
     """
     path, said = _path_of(data)
-    main, dialect, is_headed = _read(path, delimiter, encoding, header)
+    read = _read(path, delimiter, encoding, header)
+    return _finished(path, said, *read, encoding, target=target, beside=beside, numbers=numbers, linked=linked)
+
+
+def stream(
+    data: Any,
+    *,
+    target: str | int | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    beside: bool = True,
+    numbers: Mapping[str, str] | None = None,
+    linked: bool = True,
+) -> Stream | None:
+    """The rows in pieces of a megabyte, cut as the beginning of the file says; None where only all can be read at once.
+
+    That is a small file, a compressed one, one of wide characters, or one with cells that reach over several lines.
+    """
+    path, said = _path_of(data)
+    cuts = Cuts(path)
+    head = cuts.head()
+    if cuts.num < FEWEST or head.startswith((GZIP, *WIDE)) or wide_encoding(head):
+        return None
+    main, dialect, is_headed = _parsed(path, head, [], delimiter, encoding, header)
+    lines, used = _lines(head, path, encoding)
+    if dialect.cut != "delimiter" or _rows(path, lines, 0, dialect).num_spanning:
+        return None
+    names, skipped = list(main.columns), int(main.places.line[0]) - 1
+    untold = [one for one in main.left_out if int(one.where.rsplit(":", 1)[1]) <= skipped]
+
+    def read(piece: int) -> Iterator[Table]:
+        raw, before = cuts.read(piece)
+        # Bytes that are not UTF-8 may first be met here: their rows are left out, as where all is read at once.
+        is_mixed = encoding is None and used.startswith("utf-8")
+        text = raw.decode("utf-8", "surrogateescape") if is_mixed else decode(raw, path, used)[0]
+        lines = io.StringIO(text.removeprefix("\ufeff"), newline="").readlines()
+        above = max(0, skipped - before)  # the header, and what stands above it
+        rows = _rows(path, lines[above:], before + above, dialect)
+        if rows.first_damage:
+            rows.left_out.append(LeftOut(f"{path}:{rows.lines.pop(0)}", rows.first_damage))
+            del rows.cells[0]
+        if rows.cells:
+            columns = _columns(names, rows.cells, 0)
+            places = Places.of_rows(str(path), np.array(rows.lines, np.int64))
+            left_out = (*([] if before else untold), *rows.left_out)
+            yield replace(main, columns=columns, places=places, left_out=left_out)
+
+    def finish(sample: Table) -> Table:
+        read = (replace(sample, summary=rows_and_columns(len(sample), len(names))), dialect, is_headed)
+        return _finished(path, said, *read, encoding, target=target, beside=beside, numbers=numbers, linked=linked)
+
+    def follow(further: Table, sample: Table) -> Table:
+        columns = rewrite(further.columns, dialect.delimiter, sample.options.get("numbers", {}))[0]
+        further = replace(further, columns=columns)
+        return open_linked(further, path.parent) if linked else further
+
+    num_rows = int(len(main) * cuts.size / len(head))
+    return Stream(num_rows, (None,) * cuts.num, read, finish, follow)
+
+
+def _finished(
+    path: Path,
+    said: list[str],
+    main: Table,
+    dialect: Dialect,
+    is_headed: bool,
+    encoding: str | None,
+    *,
+    target: str | int | None,
+    beside: bool,
+    numbers: Mapping[str, str] | None,
+    linked: bool,
+) -> Table:
+    """With the official parts beside it, numbers written with a point, linked files and the target."""
 
     def read_sibling(sibling: Path, _: Table) -> Table:
         return _read(sibling, dialect.delimiter if dialect.cut == "delimiter" else None, encoding, is_headed)[0]
@@ -81,7 +159,8 @@ def open(
     table = neighbours.with_parts(path, main, read_sibling, is_wanted=beside)
     columns, spellings, notes = rewrite(table.columns, dialect.delimiter, numbers)
     table = replace(table, columns=columns, notes=(*said, *table.notes, *notes))
-    table = replace(open_linked(table, path.parent), options=_options(dialect, is_headed, encoding, spellings))
+    table = open_linked(table, path.parent) if linked else table
+    table = replace(table, options=_options(dialect, is_headed, encoding, spellings))
     return replace(table, target=find_column(list(columns), target, str(path)))
 
 
@@ -101,9 +180,20 @@ def _path_of(data: Any) -> tuple[Path, list[str]]:
 
 def _read(path: Path, delimiter: str | None, encoding: str | None, header: bool | None) -> tuple[Table, Dialect, bool]:
     """One file as a table, how it was cut, and whether it has a header."""
-    raw, notes = read_bytes(path)
+    return _parsed(path, *read_bytes(path), delimiter, encoding, header)
+
+
+def _lines(raw: bytes, path: Path, encoding: str | None) -> tuple[list[str], str]:
+    """The lines with their ends, and the encoding they were in."""
     text, used = decode(raw, path, encoding)
-    lines = io.StringIO(text.removeprefix("\ufeff"), newline="").readlines()
+    return io.StringIO(text.removeprefix("\ufeff"), newline="").readlines(), used
+
+
+def _parsed(
+    path: Path, raw: bytes, notes: list[str], delimiter: str | None, encoding: str | None, header: bool | None
+) -> tuple[Table, Dialect, bool]:
+    """The content of a file as `_read` gives it. `notes` is what was said of it already."""
+    lines, used = _lines(raw, path, encoding)
     skipped, delimiter = _skip_separator_line(lines, delimiter)
     dialect = sniff(lines[skipped:], suffix(path), delimiter)
     short, skipped = _short_header(lines, skipped, dialect) if header is not False else (None, skipped)
@@ -117,7 +207,7 @@ def _read(path: Path, delimiter: str | None, encoding: str | None, header: bool 
     elif rows.first_damage:
         why += f"; {rows.first_damage}, which stands in its names as \ufffd"
     notes += [dialect.describe(), f"encoding {used}{_doubt(used, encoding)}"]
-    notes += ["quotes are ordinary characters"] if '"' in text and not dialect.is_quoted else []
+    notes += ["quotes are ordinary characters"] if any('"' in line for line in lines) and not dialect.is_quoted else []
     notes += [f"{'header' if is_headed else 'no header'}: {why}"]
     table = _table(path, rows, dialect.width, is_headed, short)
     return replace(table, notes=(*notes, *table.notes)), dialect, is_headed

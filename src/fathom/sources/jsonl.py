@@ -33,16 +33,25 @@ def claims(data: Any) -> str | None:
     return f"a {suffix(path)} file" if suffix(path) in ENDINGS and is_file(path) else None
 
 
-def open(data: Any, *, target: str | int | None = None, encoding: str | None = None, beside: bool = True) -> Table:
+def open(
+    data: Any,
+    *,
+    target: str | int | None = None,
+    encoding: str | None = None,
+    beside: bool = True,
+    linked: bool = True,
+) -> Table:
     """The table of a file, or of the one such file (or train file) in a folder.
 
-    target: a key or a column number from 1. beside: use official test and validation files beside a train file.
+    target: a key or a column number from 1. beside: use official test and validation files beside a train file. linked:
+    open the files that values name; not for tables from strangers, who could name any file.
     """
     path = as_path(data)
     assert path is not None, "claims() said that this is a path"
     path, said = neighbours.main_table(path, ENDINGS) if is_folder(path) else (path, [])
     table = neighbours.with_parts(path, _read(path, encoding), lambda p, _: _read(p, encoding), is_wanted=beside)
-    table = open_linked(replace(table, notes=(*said, *table.notes)), path.parent)
+    table = replace(table, notes=(*said, *table.notes))
+    table = open_linked(table, path.parent) if linked else table
     return replace(table, target=find_column(list(table.columns), target, str(path)))
 
 

@@ -27,6 +27,9 @@ PATIENCE = 4.0
 LEAST_GAIN = 3e-4
 # Trials (of the target's logarithm, of the number of leaves) take at most this share of the time left, at this rate.
 TRIAL_SHARE, TRIAL_RATE = 0.15, 0.1
+# Trials and the last growth read the rows so often; with fewer rounds, fewer rows are better. More rows than FEW_ROWS
+# are learned from only where the time allows.
+READINGS, ENOUGH_ROUNDS, ROUNDS_TIMED, FEW_ROWS = 6, 100, 3, 10_000
 # Below this many rows one thread is quicker than several, which wait for each other.
 ONE_THREAD_ROWS = 2000
 # Below this many training rows trees are kept smaller and categories are smoothed less.
@@ -132,6 +135,30 @@ def affordable_rate(data: Data, settings: dict[str, Any], seed: int, clock: Cloc
     return round(float(np.clip(EFFORT / max(1.0, affordable), USUAL_RATE, HIGHEST_RATE)), 3)
 
 
+def affordable_rows(
+    examples: Examples, targets: np.ndarray, train: np.ndarray, rows: int, task: Task, seed: int, clock: Clock
+) -> int:
+    """As many of `rows` training rows as can be read for all trials and grown on for enough rounds in the time left.
+
+    Measured on a few. The trees of a part of the rows are better than the first few trees of all.
+    """
+    if clock.left == float("inf") or rows <= FEW_ROWS:
+        return rows
+    some = np.sort(np.random.default_rng(seed).choice(train, FEW_ROWS, replace=False))
+    begun = time.monotonic()
+    data = Data(examples, targets, some, some[:0], task)
+    usual = {"learning_rate": USUAL_RATE, "leaves": 31, "rows_in_leaf": 20, "log_target": False}
+    growth = Growth(data, usual, seed)
+    growth.add()  # the first round reads the rows
+    reading = time.monotonic() - begun
+    begun = time.monotonic()
+    for _ in range(ROUNDS_TIMED):
+        growth.add()
+    a_round = (time.monotonic() - begun) / ROUNDS_TIMED
+    a_row = (READINGS * reading + ENOUGH_ROUNDS * a_round) / FEW_ROWS
+    return int(np.clip(clock.left / a_row, FEW_ROWS, rows))
+
+
 def quickest_threads(data: Data, settings: dict[str, Any], seed: int) -> int:
     """All threads or one, by trial: on a machine that is busy otherwise, threads wait for each other most of the time.
 
@@ -139,6 +166,8 @@ def quickest_threads(data: Data, settings: dict[str, Any], seed: int) -> int:
     """
     if data.threads == 1:
         return 1
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 2 * data.threads:
+        return 1  # plainly busy: a trial with all threads could take as long as everything else
     most, seconds = data.threads, {}
     for data.threads in (1, most):
         growth = Growth(data, settings | {"learning_rate": USUAL_RATE, "log_target": False}, seed)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from fathom.doctor.parts.trial import Edit, Outcome, Trial
 from fathom.doctor.remedies.rates import Rates
+from fathom.doctor.remedies.snapshot import Snapshot
 
 STEPS, TAIL = 60, 40  # of a rehearsal, and its last ones, which count
 FIRST = 4  # and its first
@@ -44,6 +45,7 @@ class Applied(NamedTuple):
     may_harm: bool = True  # it is watched afterwards, and taken back where the loss rises
     module: nn.Module | None = None  # what has to be kept with the model
     while_watched: bool = False  # it is taken off when the watch ends
+    weights: Snapshot | None = None  # to be put in place at the next step: before, a graph may still need those there
 
 
 class Declined(NamedTuple):

@@ -15,6 +15,8 @@ from torch import nn
 
 from fathom.doctor.finding import Finding
 from fathom.doctor.parts.first_weights import HEAD, called, layer, restarted
+from fathom.doctor.parts.hooks import copied
+from fathom.doctor.parts.trial import Edit
 from fathom.doctor.remedies.applied import Applied, Declined, Training, is_better, is_no_worse
 from fathom.doctor.remedies.snapshot import Snapshot
 
@@ -52,12 +54,22 @@ def start_again(training: Training, finding: Finding) -> Applied | Declined:
     helps = is_no_worse if finding.by == "exact" else is_better
     if not helps(trial, edit=edit):
         return Declined("a copy did not learn better from weights made anew")
-    before = Snapshot(training.model, training.optimizers)
-    edit(training.model)
-    for optimizer in training.optimizers:
-        optimizer.state.clear()
-    return Applied("weights of layers were made anew, so that each gives real rows mean 0 and deviation 1",
-                   before.restore)  # fmt: skip
+    what = "weights of layers were made anew, so that each gives real rows mean 0 and deviation 1"
+    return Applied(what, _nothing, weights=_edited(training, edit))
+
+
+def _nothing() -> None:
+    """Weights go back by themselves where a remedy is taken back."""
+
+
+def _edited(training: Training, edit: Edit) -> Snapshot:
+    """The weights of an edited copy, and optimizers that begin anew."""
+    made, _ = copied(training.model, [])
+    edit(made)
+    found = Snapshot(made, [])
+    found.model, found.optimizers = training.model, list(training.optimizers)
+    found.states = [{} for _ in training.optimizers]
+    return found
 
 
 def calm_head(training: Training, finding: Finding) -> Applied | Declined:
@@ -71,9 +83,8 @@ def calm_head(training: Training, finding: Finding) -> Applied | Declined:
     edit = partial(_calmed, name=name, factor=min(1.0, HEAD / max(deviation, 1e-12)), shares=shares)
     if not is_better(trial, edit=edit):
         return Declined("a copy did not learn better from a smaller head")
-    before = Snapshot(training.model, training.optimizers)
-    edit(training.model)
-    return Applied(f"'{name}' starts near zero, its bias at the logarithm of the classes' shares", before.restore)
+    what = f"'{name}' starts near zero, its bias at the logarithm of the classes' shares"
+    return Applied(what, _nothing, weights=_edited(training, edit))
 
 
 @torch.no_grad()

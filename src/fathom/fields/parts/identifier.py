@@ -13,7 +13,7 @@ import numpy as np
 from fathom.data import File
 from fathom.fields.parts import dates, numerals
 from fathom.fields.parts.pictures import SUFFIXES
-from fathom.fields.parts.values import EMPTY, NOTHING, Distinct, distinct, name_words, plural
+from fathom.fields.parts.values import EMPTY, NOTHING, Distinct, distinct, has_fractions, name_words, plural
 
 _FEWEST = 20  # rows; in fewer, everything is unique by chance
 _ID_NAMES = frozenset(
@@ -27,6 +27,8 @@ _SERIAL = re.compile(r"[0-9]{4,}|[0-9a-fA-F]{12,}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-
 
 def carries_nothing(name: str, values: np.ndarray) -> str | None:
     """Why a column can be dropped: all missing, one value only, or an identifier. None: keep it."""
+    if has_fractions(values) and (np.isnan(values).any() or values.min() != values.max()):
+        return None  # told without the text of each number
     if values.ndim == 1 and not any(isinstance(value, File) for value in values[:1]):
         found = distinct(values).without(EMPTY)
         if not found.words:
@@ -39,6 +41,8 @@ def carries_nothing(name: str, values: np.ndarray) -> str | None:
 def is_identifier(name: str, values: np.ndarray) -> str | None:
     """Why a column only names its rows ("whole numbers from 1 to 891, one for each row"), or None."""
     if values.ndim != 1 or values.dtype.kind in "bmM" or len(values) < _FEWEST:
+        return None
+    if has_fractions(values):
         return None
     if values.dtype == object and any(not isinstance(value, str | int | float | None) for value in values[:100]):
         return None

@@ -144,6 +144,15 @@ def _decoded(found: Any, working: int) -> np.ndarray | Exception | None:
     return picture
 
 
+def size_of(content: bytes, formats: Sequence[str]) -> tuple[int, int]:
+    """Width and height of a picture of one of these formats, as its header says. Raises UNREADABLE.
+
+    Nothing is decoded, but by formats such as ICO, which hold other pictures: leave these out for what strangers send.
+    """
+    image = Image.open(io.BytesIO(content), formats=[name for name in formats if name in _formats()])
+    return image.size
+
+
 def shrink(value: Any, working: int = WORKING) -> np.ndarray:
     """Bytes of a file, a PIL picture or a uint8 array as uint8 [height, width] or [height, width, 3]."""
     if isinstance(value, np.ndarray):

@@ -62,6 +62,17 @@ def text_of(value: Any) -> str | None:
     return None if text in {"", "NaT", "<NA>"} else text
 
 
+def has_fractions(values: np.ndarray) -> bool:
+    """Whether an array of floats holds a number that is not whole: no code then, no running number, and no name.
+
+    To say so in words would take microseconds for each different number.
+    """
+    if values.dtype.kind != "f":
+        return False
+    known = values[np.isfinite(values)]
+    return bool((known != np.round(known)).any())
+
+
 def distinct(values: np.ndarray) -> Distinct:
     """Any one-dimensional column (or list) as its distinct texts."""
     values = column(values)

@@ -6,6 +6,7 @@ the page it stands once, with the numbers of the first fold.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,12 +61,15 @@ def _looked(facts: Facts) -> str:
 
 
 def _merged(findings: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    """Each fault once, with the folds that it was seen in."""
-    seen: dict[tuple[object, object], dict[str, Any]] = {}
+    """Each fault once, with the folds that it was seen in. Two of one fold are two, as two columns with words are."""
+    seen: dict[tuple[object, ...], dict[str, Any]] = {}
+    alike: Counter[tuple[object, ...]] = Counter()
     for one in findings:
-        first = seen.setdefault((one.get("id"), one.get("cause", one.get("text"))), {**one, "folds": []})
-        if one.get("fold") is not None:
-            first["folds"].append(int(one["fold"]) + 1)
+        fold, fault = one.get("fold"), (one.get("id"), one.get("cause", one.get("text")))
+        alike[*fault, fold] += 1
+        first = seen.setdefault((*fault, fold is None, alike[*fault, fold]), {**one, "folds": []})
+        if fold is not None:
+            first["folds"].append(int(fold) + 1)
     yield from sorted(seen.values(), key=_blame)
 
 

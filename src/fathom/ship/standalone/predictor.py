@@ -19,7 +19,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -35,6 +35,7 @@ ROWS_AT_A_TIME = 256
 SHORTEST = 2  # tokens: a graph that was made for any length may not hold for one
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".data", ".jsonl", ".ndjson")
 TEXTS = (".txt", ".md", ".text")
+NAMES = (*TABLES, *TEXTS, ".parquet", ".npz", ".gz", ".zip")  # endings of what is meant as a file
 Run = Callable[[Examples], np.ndarray]
 
 
@@ -73,6 +74,8 @@ class Predictor:
                 rows.append(value)
             elif isinstance(value, str | Path) and self._is_table(value):
                 rows += read_table(Path(value), self.about["reading"], self.fields)
+            elif is_absent(value):
+                raise ValueError(f"There is no {value}.")
             elif len(self.fields) == 1:
                 rows.append({name: _content(value, spec["kind"]) for name, spec in self.fields.items()})
             else:
@@ -170,6 +173,13 @@ def _tensors(examples: Examples, *, whole: bool) -> dict[str, np.ndarray]:
     return found
 
 
+def is_absent(value: Any) -> bool:
+    """Whether this is called as a file is, and is none: a slip of the pen, and no text to answer."""
+    if not isinstance(value, str | Path) or len(name := str(value)) > 1000 or len(name.split()) > 1:
+        return False
+    return Path(name).suffix.lower() in NAMES and not Path(name).exists()
+
+
 def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         yield rows[start : start + ROWS_AT_A_TIME]
@@ -222,15 +232,21 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         predictor = Predictor()
         outputs = predictor.outputs(given.data)
+        with open(given.to, "w", newline="", encoding="utf-8") if given.to else sys.stdout as file:
+            _write(file, predictor.classes, outputs)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever reads has seen enough
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
-    names = [f"probability of {name}" for name in predictor.classes] or ["prediction", "low", "high"]
-    with open(given.to, "w", newline="", encoding="utf-8") if given.to else sys.stdout as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["prediction", *names] if predictor.classes else names)
-        for row in outputs.tolist():
-            best = [predictor.classes[int(np.argmax(row))]] if predictor.classes else []
-            writer.writerow([*best, *row])
+
+
+def _write(file: TextIO, classes: Sequence[str], outputs: np.ndarray) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    names = [f"probability of {name}" for name in classes] or ["prediction", "low", "high"]
+    writer.writerow(["prediction", *names] if classes else names)
+    for row in outputs.tolist():
+        best = [classes[int(np.argmax(row))]] if classes else []
+        writer.writerow([*best, *row])
 
 
 if __name__ == "__main__":

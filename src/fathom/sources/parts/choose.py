@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from fathom import rooms
-from fathom.data import Table
+from fathom.data import Stream, Table
 from fathom.errors import UserError
 from fathom.sources.parts.files import as_path, is_folder, suffix
 from fathom.sources.parts.tree import is_archive, listing
@@ -62,6 +62,23 @@ def open_any(data: Any, *, alone: bool = False, **options: Any) -> Table:
 
     alone: do not look for official test files beside it, as for a test set or for rows to predict.
     """
+    name, source, options = _chosen(data, options, alone)
+    table: Table = source.open(data, **options)
+    if name != "samples" and isinstance(data, str) and data in rooms.find("sources", "samples").NAMES:
+        note = f"{data} is a file or folder here and is used, not the built-in sample of that name"
+        table = replace(table, notes=(note, *table.notes))
+    return table
+
+
+def stream_any(data: Any, **options: Any) -> Stream | None:
+    """The rows of whatever was given in pieces, where its source can read it so; None where it has to be opened."""
+    _, source, options = _chosen(data, options)
+    found: Stream | None = source.stream(data, **options) if hasattr(source, "stream") else None
+    return found
+
+
+def _chosen(data: Any, options: dict[str, Any], alone: bool = False) -> tuple[str, ModuleType, dict[str, Any]]:
+    """The name of the source, the source, and its options, which are checked."""
     name, source, what = choose(data)
     if name == "plain_text" and "delimiter" in options:
         name, what = "delimited", "a table"
@@ -72,11 +89,7 @@ def open_any(data: Any, *, alone: bool = False, **options: Any) -> Table:
         rooms.check_options(source.open, options, f"The source for {what}")
     except ValueError as error:
         raise UserError(str(error)) from error
-    table: Table = source.open(data, **options)
-    if name != "samples" and isinstance(data, str) and data in rooms.find("sources", "samples").NAMES:
-        note = f"{data} is a file or folder here and is used, not the built-in sample of that name"
-        table = replace(table, notes=(note, *table.notes))
-    return table
+    return name, source, options
 
 
 def _nothing_claims(data: Any) -> str:

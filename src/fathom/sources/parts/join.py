@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,20 @@ def join_parts(tables: Mapping[str, Table], files: Mapping[str, Path]) -> Table:
     used = [f"{files[p].name} ({p}, {len(t):,} rows)" for p, t in tables.items() if p != "train"]
     others = {p: t for p, t in tables.items() if p != "train"}
     return _stack(tables["train"], others, f"official parts beside: {', '.join(used)}")
+
+
+def rows_of(tables: Sequence[Table]) -> Table:
+    """Pieces of one table as one: their rows in this order, with the notes of the first."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    return replace(
+        first,
+        columns={name: _concatenate(name, [table.columns[name] for table in tables]) for name in first.columns},
+        places=Places.join(table.places for table in tables),
+        parts=None if first.parts is None else np.concatenate([table.parts for table in tables]),
+        left_out=tuple(left for table in tables for left in table.left_out),
+    )
 
 
 def _stack(main: Table, others: Mapping[str, Table], said: str) -> Table:
