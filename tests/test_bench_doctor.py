@@ -146,7 +146,7 @@ def test_the_page_says_what_the_record_of_the_locked_test_holds(bench: Any) -> N
 
     page = plain((ROOT / "docs" / "doctor-benchmark.md").read_text("utf-8"))
     lines = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in page.splitlines() if line.startswith("| ")}
-    with gzip.open(ROOT / "bench" / "records" / "doctor" / "locked-1.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(ROOT / "bench" / "records" / "doctor" / "locked-3.jsonl.gz", "rt", encoding="utf-8") as file:
         cases = [json.loads(line) for line in file]
     spread, doctors = bench.spread.Spread(), ["fathom", "sagemaker", "umlaut", "autotrainer", "final_score"]
     for case in cases:
@@ -158,10 +158,10 @@ def test_the_page_says_what_the_record_of_the_locked_test_holds(bench: Any) -> N
         assert lines[f"| {name}"][3:] == [other.split(" (")[0] for other in others]
     ours, theirs, random = (list(map(plain, row)) for row in bench.scores.repaired(cases, spread))
     assert lines["| harmful, repaired"][1] == ours[1]
-    assert theirs[1].startswith(lines["| harmful, repaired"][-1].split(" of")[0]) and theirs[1].endswith("of 77")
-    assert ours[4].endswith("0 of 257") and lines["| healthy harmed by a repair"][1].startswith("0 of 257")
-    assert random[1].endswith("4 of 36") and random[3].endswith("18 of 36")
-    assert "repaired 4 of 36 (11.1 %), the doctor 18 of the same 36" in page
+    assert theirs[1].startswith(lines["| harmful, repaired"][-1].split(" of")[0]) and theirs[1].endswith("of 119")
+    assert ours[4].endswith("0 of 420") and lines["| healthy harmed by a repair"][1].startswith("0 of 420")
+    assert random[1].endswith("13 of 55") and random[3].endswith("37 of 55")
+    assert "repaired 13 of 55 (23.6 %), the doctor 37 of the same 55" in page
 
 
 def test_intervals_are_those_of_clopper_and_pearson(bench: Any) -> None:

@@ -50,7 +50,8 @@ def test_the_folder_holds_everything_and_no_pickle(run: fathom.Run) -> None:
     names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     expected = {
         "recipe.yaml", "spec.json", "split.parquet", "model.safetensors", "config.json", "metrics.csv", "metrics.json",
-        "findings.json", "predictions.parquet", "manifest.json", "checksums.json", "log.txt", "left_out.csv", "report.html",
+        "findings.json", "predictions.parquet", "manifest.json", "checksums.json", "log.txt", "left_out.csv",
+        "report.html",
     }  # fmt: skip
     assert expected <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".joblib"))]
