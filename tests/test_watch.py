@@ -241,6 +241,28 @@ def test_a_model_judged_in_training_mode_is_named() -> None:
     assert found.id == "F6" and "1 (BatchNorm1d), 3 (Dropout) were in training mode" in found.seen and found.step == 5
 
 
+def test_one_pass_is_a_judgement_where_it_is_told_as_one() -> None:
+    def found(mode: bool, told: bool) -> list[str]:
+        model = norms()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with fathom.watch(model, optimizer, say=None) as doctor:
+            for x, y in batches(6):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                model.train(mode)
+                with torch.no_grad():
+                    losses = F.cross_entropy(model(x), y, reduction="none")
+                if told:
+                    doctor.judged(losses)
+                model.train()
+        return [one.seen for one in doctor.findings]
+
+    (seen,) = found(mode=True, told=True)
+    assert seen.startswith("A forward pass without gradients while 1 (BatchNorm1d), 3 (Dropout) were in training mode")
+    assert found(mode=False, told=True) == found(mode=True, told=False) == []
+
+
 def test_a_model_trained_in_evaluation_mode_is_named() -> None:
     model = norms()
     (found,) = watched(model, between=lambda step: judge(model, mode=False) if step == 2 else None)

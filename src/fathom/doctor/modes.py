@@ -1,7 +1,8 @@
 """F6: layers that behave differently in training and in use are in the wrong mode; exact.
 
 What a reader would get wrong: a forward pass without gradients in training mode is not yet a mistake, as a generator
-makes pictures that way for the other player. It is one where several come in a row, as when rows are judged. And steps
+makes pictures that way for the other player. It is one where several come in a row, as when rows are judged, or where
+whoever trains tells the watch that rows were judged. And steps
 in evaluation mode begin after rows were judged, so the steps that follow are looked at, whichever else are.
 """
 
@@ -28,6 +29,7 @@ class Modes:
         self.parts: dict[str, nn.Module] = {name: part for name, part in model.named_modules() if _acts(part)}
         self.steps = 0
         self.in_a_row = 0
+        self.working: list[str] = []  # parts in training mode in the last pass, where it was one without gradients
         # Backpropagations after rows were judged: how many are to be looked at, and in a row in the wrong mode.
         self.to_check = self.after_judging = 0
         self.told: set[str] = set()
@@ -37,12 +39,19 @@ class Modes:
         if not has_gradients:
             self.to_check = TIMES
         working = [name for name, part in self.parts.items() if part.training and not self._is_meant(part, True)]
-        if self.in_a_row >= IN_A_ROW and step > 0 and working and "judged" not in self.told:
+        self.working = [] if has_gradients else working
+        if self.in_a_row >= IN_A_ROW and step > 0:
+            yield from self.judged(step)
+
+    def judged(self, step: int) -> Iterator[Finding]:
+        """The passes without gradients since the last step were a judgement, by their number or as was told."""
+        if self.in_a_row and self.working and "judged" not in self.told:
+            working = self.working
             self.told.add("judged")
+            passes = "A forward pass" if self.in_a_row == 1 else f"{self.in_a_row} forward passes in a row"
             yield Finding(
                 "F6",
-                seen=f"{self.in_a_row} forward passes in a row without gradients while {_named(working, self.parts)} "
-                "were in training mode",
+                seen=f"{passes} without gradients while {_named(working, self.parts)} were in training mode",
                 cause="Nobody called model.eval(): the model is judged with noise, and norms learn from the rows.",
                 remedy="Call model.eval() before judging and model.train() after it.",
                 by="exact",

@@ -178,6 +178,7 @@ class Watch:
         values = losses.detach().cpu().double().numpy() if isinstance(losses, Tensor) else np.asarray(losses, float)
         if self._mend is not None:
             self._mend.judged(float(np.mean(values)))
+        self._tell(self._modes.judged(self.step))
         for judge in self._on_judged:
             self._tell(judge(np.atleast_1d(values).reshape(-1), self._moment))
 
