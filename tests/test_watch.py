@@ -386,6 +386,18 @@ def test_findings_are_told_once_and_written_with_their_meaning(tmp_path: Path) -
     )
 
 
+def test_findings_are_json_that_every_reader_takes(tmp_path: Path) -> None:
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    model = mlp()
+    with fathom.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), say=None) as doctor:
+        doctor.findings.append(Finding("T1", "", "", "", "exact", evidence={"losses": [[1, float("nan")]]}))
+    doctor.report(tmp_path / "findings.json")
+    (one,) = json.loads((tmp_path / "findings.json").read_text(), parse_constant=no_constant)
+    assert one["evidence"]["losses"] == [[1, None]]
+
+
 def test_several_optimizers_and_fathoms_own_loop_are_watched() -> None:
     from fathom.loop import train
     from fathom.objectives.classify import Classify

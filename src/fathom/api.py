@@ -208,8 +208,8 @@ def explain(run: Run, outcome: Outcome, *, seconds: float) -> None:
 
     As many rows are used as the seconds allow, by what a prediction cost; their number goes into the recipe.
     """
+    from fathom.data import jsonable
     from fathom.explain.permutation import importance
-    from fathom.referee import jsonable
     from fathom.rooms import find
 
     metrics, recipe, specs = run.metrics, run.recipe, run.model.spec["fields"]

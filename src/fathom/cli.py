@@ -192,7 +192,7 @@ def _add_doctor(commands: Any) -> None:
 def _doctor(given: argparse.Namespace, started: float) -> int:
     from fathom import api
     from fathom.console import Console, count
-    from fathom.referee import jsonable
+    from fathom.data import jsonable
 
     console = Console()
     options = {key: getattr(given, key) for key in ("target", "test", "group", "time") if getattr(given, key)}
@@ -327,7 +327,7 @@ def _exists(path: str) -> bool:
 
 def _evaluate(given: argparse.Namespace, started: float) -> int:
     from fathom import api
-    from fathom.referee import jsonable
+    from fathom.data import jsonable
     from fathom.rooms import find
     from fathom.show import shown, shown_interval
 

@@ -7,6 +7,7 @@ A leaf: NumPy and the standard library only. Sources make a `Table`; fields turn
 from __future__ import annotations
 
 import lzma
+import math
 import os
 import re
 import tarfile
@@ -298,3 +299,14 @@ class Task:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Task:
         return cls(value["kind"], value["target"], tuple(value["classes"]), value["why"])
+
+
+def jsonable(value: Any) -> Any:
+    """The value as every reader of JSON takes it: plain numbers, null for those that are not finite."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ import numpy as np
 from fathom import answer_checks, answers, mistakes, pairs, referee, rooms
 from fathom.candidates import Candidate, seconds_per_row
 from fathom.contest import Contest
-from fathom.data import PARTS, Table
+from fathom.data import PARTS, Table, jsonable
 from fathom.decision import Candidate as Contender
 from fathom.encode import Specs
 from fathom.ensemble import average
@@ -119,7 +119,7 @@ def keep_result(contest: Contest, prepared: Prepared, candidates: list[Candidate
     keep_reference(contest, prepared, candidates, advised)
     _examine(contest, metrics)
     contest.save_recipe()
-    contest.folder.write_json("metrics.json", referee.jsonable(metrics))
+    contest.folder.write_json("metrics.json", jsonable(metrics))
 
 
 def _examine(contest: Contest, metrics: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ def _examine(contest: Contest, metrics: dict[str, Any]) -> None:
         for one in found:
             contest.console.stage("Doctor", f"{one.id} {one.name}: {one.text}")
         known = contest.folder.read_json("findings.json")
-        contest.folder.write_json("findings.json", [*known, *(referee.jsonable(one.to_json()) for one in found)])
+        contest.folder.write_json("findings.json", [*known, *(jsonable(one.to_json()) for one in found)])
 
 
 def _judged(contest: Contest, candidate: Candidate, test: Any) -> Contender:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fathom import intervals
-from fathom.data import Task
+from fathom.data import Task, jsonable
 from fathom.decision import Candidate, decide
 from fathom.ensemble import average, select
 from fathom.evaluate import conformal, confusion, coverage, evaluate, interval, measures_of, resampled_measure
@@ -197,14 +197,3 @@ def difference(
             right = [module.per_row(test, targets) > 0 for test in both]
             p = intervals.mcnemar(right[0], right[1])
     return {"of": of.name, "to": to.name, "measure": metric, "value": value, "interval": list(ends), "p": p}
-
-
-def jsonable(value: Any) -> Any:
-    """The value as every reader of JSON takes it: plain numbers, null for those that are not finite."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

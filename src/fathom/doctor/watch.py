@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom import terminal
+from fathom.data import jsonable
 from fathom.doctor.behind_linear import find_behind_linear
 from fathom.doctor.dead_units import DeadUnits
 from fathom.doctor.diverged import Diverged
@@ -205,7 +206,7 @@ class Watch:
         """What was found, causes first; written to a file of JSON where a path is given."""
         found = in_order_of_blame(self.findings)
         if path is not None:
-            text = json.dumps([one.to_json() for one in found], indent=1, ensure_ascii=False)
+            text = json.dumps(jsonable([one.to_json() for one in found]), indent=1, ensure_ascii=False)
             Path(path).write_text(text + "\n", encoding="utf-8")
         return found
 

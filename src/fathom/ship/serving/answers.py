@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fathom.referee import jsonable
+from fathom.data import jsonable
 from fathom.ship.predict import Predictions
 from fathom.ship.serving.limits import LONGEST_MESSAGE, shown
 
